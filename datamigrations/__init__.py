@@ -1,0 +1,1 @@
+"""How rows from elsewhere get in."""

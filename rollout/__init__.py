@@ -1,0 +1,1 @@
+"""How one database gets from one revision to another, safely."""

@@ -1,0 +1,163 @@
+"""The registry of checks: small functions that yield findings.
+
+A check yields nothing when all is well, never raises for a finding, never writes; its hint can be typed as it stands.
+A check that cannot run is itself an error (``run_checks``), never a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from rollout.errors import RolloutError
+from rollout.messages import say
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from rollout.manifest import Manifest
+
+ERROR = "error"
+WARNING = "warning"
+
+
+class Area(str, Enum):
+    """The areas of cli.md (``--area``), and preflight's own."""
+
+    STRUCTURE = "structure"
+    DATA = "data"
+    BUSINESS = "business"
+    PERFORMANCE = "performance"
+    SECURITY = "security"
+    PREFLIGHT = "preflight"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with ``subject`` (``table``, ``table.column``, ``trigger on table``, …) and what to type."""
+
+    subject: str
+    problem: str
+    hint: str
+    severity: str = ERROR
+    check: str = ""
+    area: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the finding of cli.md."""
+        return {
+            "check": self.check,
+            "area": self.area,
+            "severity": self.severity,
+            "subject": self.subject,
+            "problem": str(self.problem),
+            "hint": str(self.hint),
+        }
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What checks look at: a connection (in a transaction, search_path ``public``) and what its schema must be.
+
+    ``manifest``: everything that the schema has at ``revision``. ``upgraded_at``: when the last upgrade was committed
+    (None: not known, or it is this very transaction).
+    """
+
+    connection: Connection
+    revision: str | None
+    manifest: Manifest
+    in_upgrade: bool = False
+    deep: bool = False
+
+
+CheckFunction = Callable[[Subject], Iterable[Finding]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One registered check; ``needs``: objects (manifest keys) without which there is nothing to look at."""
+
+    name: str
+    area: Area
+    needs: tuple[str, ...]
+    function: CheckFunction
+
+    @property
+    def doc(self) -> str:
+        """The first paragraph of the function's docstring, on one line."""
+        return " ".join((self.function.__doc__ or "").strip().split("\n\n")[0].split())
+
+
+CHECKS: dict[str, Check] = {}
+
+
+def check(area: Area, *, needs: tuple[str, ...] = ()) -> Callable[[CheckFunction], CheckFunction]:
+    """Register a check under its function's name; two of one name are a mistake."""
+
+    def register(function: CheckFunction) -> CheckFunction:
+        name = function.__name__  # type: ignore[attr-defined]
+        if name in CHECKS:
+            raise ValueError(f"there are two checks named {name}")
+        CHECKS[name] = Check(name, area, needs, function)
+        return function
+
+    return register
+
+
+@dataclass
+class Outcome:
+    """How many checks passed and what was found."""
+
+    passed: int
+    failed: int
+    findings: list[Finding]
+
+    @property
+    def errors(self) -> list[Finding]:
+        """The findings that are errors."""
+        return [finding for finding in self.findings if finding.severity == ERROR]
+
+    def summary(self) -> dict[str, int]:
+        """Return the summary of cli.md: checks passed, checks failed, warnings."""
+        return {
+            "passed": self.passed,
+            "failed": self.failed,
+            "warnings": len(self.findings) - len(self.errors),
+        }
+
+
+def run_checks(checks: Iterable[Check], subject: Subject) -> Outcome:
+    """Run every check whose objects exist at this revision; report all findings, then let the caller stop."""
+    outcome = Outcome(0, 0, [])
+    for one in checks:
+        if not all(key in subject.manifest for key in one.needs):
+            continue
+        found = list(_run(one, subject))
+        outcome.findings += found
+        if any(finding.severity == ERROR for finding in found):
+            outcome.failed += 1
+        else:
+            outcome.passed += 1
+    return outcome
+
+
+def _run(one: Check, subject: Subject) -> Iterator[Finding]:
+    """Run one check in a savepoint, so that one that fails leaves the others a working transaction."""
+    try:
+        with subject.connection.begin_nested():
+            found = list(one.function(subject))
+    except (SQLAlchemyError, RolloutError) as error:
+        reason = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
+        found = [
+            Finding(
+                one.name,
+                say("the check could not run: {reason}", reason=reason),
+                say("Read rights on the tables of schema public are enough; see docs/checks.md#{name}", name=one.name),
+            )
+        ]
+    for finding in found:
+        yield Finding(finding.subject, finding.problem, finding.hint, finding.severity, one.name, one.area.value)

@@ -1,0 +1,169 @@
+"""Connections: how one is opened, what is said when it cannot be, and the lock that lets one run in at a time."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import psycopg2
+from sqlalchemy import Connection, Engine, NullPool, create_engine, text
+from sqlalchemy.dialects import postgresql
+
+from rollout.errors import DatabaseUnavailable, LockNotAcquired
+from rollout.messages import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rollout.settings import Server
+
+OUR_SCHEMAS = ("rollout", "rollout_shelf")
+"""Schemas of our own: not under Alembic, left out of verification and fingerprints."""
+
+VERSION_TABLE = "lawsker_schema_version"
+"""Our version table, in ``public``; an older tool chain's ``alembic_version`` is never ours."""
+
+LOCK_KEY = 0x6C61777363686D61
+"""Advisory lock key of a run ("lawschma"): the same for ``tool`` and for plain ``alembic``."""
+
+_preparer = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A database as the server describes itself; ``server_version`` like '16.4', ``version_number`` like 160004."""
+
+    host: str
+    port: int
+    dbname: str
+    user: str
+    server_version: str
+    version_number: int
+
+    @property
+    def major(self) -> int:
+        """The server's major version."""
+        return self.version_number // 10_000
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what cli.md names ``target``."""
+        values = asdict(self)
+        del values["version_number"]
+        return values
+
+
+def quote(*names: str) -> str:
+    """Quote an identifier, or a schema-qualified one, for SQL text."""
+    return ".".join(_preparer.quote(name) for name in names)
+
+
+def engine_for(server: Server, *, application_name: str = "lawsker-schema") -> Engine:
+    """Return an engine whose every connection is a new session (``NullPool``): locks and settings never linger."""
+
+    def connect() -> psycopg2.extensions.connection:
+        try:
+            parameters: dict[str, Any] = {"connect_timeout": "10", "application_name": application_name}
+            return psycopg2.connect(**{**parameters, **server.parameters})
+        except psycopg2.OperationalError as error:
+            raise _unavailable(server, str(error)) from None
+        except psycopg2.Error as error:
+            raise _unavailable(server, str(error)) from None
+
+    return create_engine("postgresql+psycopg2://", creator=connect, poolclass=NullPool)
+
+
+def _unavailable(server: Server, reason: str) -> DatabaseUnavailable:
+    """Say in one line why a connection failed, and what to do; libpq's text never holds the password."""
+    key = server.key
+    where = f"{server.parameters.get('host', 'localhost')}:{server.parameters.get('port', '5432')}"
+    lines = [line.strip() for line in reason.strip().splitlines() if line.strip()]
+    last = lines[-1] if lines else "unknown"
+    if re.search(r"authentication failed|no password supplied|pg_hba\.conf|not permitted to log in", reason):
+        return DatabaseUnavailable(
+            say("{where} does not let us in: {reason}", where=where, reason=last),
+            hint=say("Check user and password in {key} (or ~/.pgpass), and pg_hba.conf on the server.", key=key),
+        )
+    if re.search(r'database ".*" does not exist', reason):
+        return DatabaseUnavailable(
+            say("{where} has no such database: {reason}", where=where, reason=last),
+            hint=say("Check the database's name in {key}; psql -l lists those there are.", key=key),
+        )
+    if re.search(r"could not translate host name|Name or service not known", reason):
+        return DatabaseUnavailable(
+            say("the host of {key} is unknown: {reason}", key=key, reason=last),
+            hint=say("Check the host name in {key}.", key=key),
+        )
+    return DatabaseUnavailable(
+        say("no connection to {where}: {reason}", where=where, reason=last),
+        hint=say("Check host and port in {key}, and that the server runs and accepts connections.", key=key),
+    )
+
+
+def describe(connection: Connection, server: Server) -> Target:
+    """Ask the server who and where it is; host and port as the client reached them."""
+    raw = raw_connection(connection)
+    row = connection.execute(
+        text("SELECT current_database(), current_user, current_setting('server_version'), version()")
+    ).one()
+    reached = raw.get_dsn_parameters()
+    return Target(
+        host=raw.info.host or reached.get("host", server.parameters.get("host", "")),
+        port=int(raw.info.port),
+        dbname=row[0],
+        user=row[1],
+        server_version=row[2].split(" ")[0],
+        version_number=raw.server_version,
+    )
+
+
+def raw_connection(connection: Connection) -> psycopg2.extensions.connection:
+    """Return psycopg2's own connection (COPY, cancel, backend pid)."""
+    return cast("psycopg2.extensions.connection", connection.connection.dbapi_connection)
+
+
+@contextmanager
+def run_lock(engine: Engine) -> Iterator[Connection]:
+    """Hold the exclusive lock of a run on a connection of its own, in autocommit; yield that connection.
+
+    Tries once and never waits: a waiter would deadlock with a CREATE INDEX CONCURRENTLY of the holder.
+    Raises ``LockNotAcquired``.
+    """
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        got = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK_KEY}).scalar_one()
+        if not got:
+            raise another_run(connection)
+        yield connection
+
+
+def another_run(connection: Connection) -> LockNotAcquired:
+    """Say who holds the lock, as far as the server tells."""
+    row = connection.execute(
+        text(
+            "SELECT a.pid, a.usename, coalesce(a.client_addr::text, 'local'), a.backend_start::timestamptz(0)"
+            " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+            " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
+            " AND l.classid::bigint = :high AND l.objid::bigint = :low LIMIT 1"
+        ),
+        {"high": LOCK_KEY >> 32, "low": LOCK_KEY & 0xFFFFFFFF},
+    ).one_or_none()
+    who = f"pid {row[0]}, {row[1]}@{row[2]}, since {row[3]}" if row else "-"
+    return LockNotAcquired(
+        say("another run holds the lock ({who})", who=who), hint=say("Wait until it has ended, then run this again.")
+    )
+
+
+def sqlstate(error: BaseException | None) -> str | None:
+    """Return the SQLSTATE of a driver error, also when SQLAlchemy wrapped it."""
+    original = getattr(error, "orig", error)
+    return getattr(original, "pgcode", None)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text: what the server said, without the statement or its values."""
+    original = getattr(error, "orig", None) or error
+    lines = str(original).strip().splitlines()
+    return lines[0] if lines else type(original).__name__
+
+

@@ -1,0 +1,47 @@
+"""Texts that operators read, in English and Chinese.
+
+A message keeps its template and its values apart, so that the same message can be shown in either language:
+``say("table {table} is missing", table="users")`` reads as the English text, and ``in_chinese`` looks the template up in
+``rollout/chinese.py``. A test finds every template in the code that has no Chinese text, or one with other placeholders.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Message(str):
+    """An English text that remembers its template and values, so that it can be shown in Chinese too."""
+
+    __slots__ = ("template", "values")
+    template: str
+    values: dict[str, Any]
+
+    def __new__(cls, template: str, values: dict[str, Any]) -> Message:
+        """Format ``template`` with ``values``; both are kept on the message."""
+        message = super().__new__(cls, template.format(**values) if values else template)
+        message.template = template
+        message.values = values
+        return message
+
+    def __getnewargs__(self) -> tuple[str, dict[str, Any]]:
+        """Let copy and pickle make the message again."""
+        return self.template, self.values
+
+
+def say(template: str, **values: object) -> Message:
+    """Return the message of ``template`` (``str.format`` placeholders) filled with ``values``."""
+    return Message(template, values)
+
+
+def in_chinese(text: str) -> str:
+    """Return the Chinese text of a message; a plain string, or a template without a translation, comes back as it is."""
+    if not isinstance(text, Message):
+        return text
+    from rollout.chinese import TEXTS  # noqa: PLC0415 - only operators who read Chinese pay for the table
+
+    template = TEXTS.get(text.template)
+    if template is None:
+        return str(text)
+    values = {name: in_chinese(value) if isinstance(value, str) else value for name, value in text.values.items()}
+    return template.format(**values)

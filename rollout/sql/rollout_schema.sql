@@ -1,0 +1,49 @@
+-- Our own memory: never under Alembic, left out of verification and fingerprints (docs/ARCHITECTURE.md).
+-- Every statement can be run again.
+CREATE SCHEMA IF NOT EXISTS rollout;
+REVOKE ALL ON SCHEMA rollout FROM PUBLIC;
+
+-- One row a run. `record` is the run's JSON; `hash` = sha256(previous_hash || record), so that an edited history shows.
+CREATE TABLE IF NOT EXISTS rollout.runs (
+    number        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id        text NOT NULL UNIQUE,
+    command       text NOT NULL,
+    started_at    timestamptz NOT NULL,
+    finished_at   timestamptz,
+    from_revision text,
+    to_revision   text,
+    ok            boolean,
+    exit_code     integer,
+    record        text,
+    previous_hash text,
+    hash          text
+);
+
+-- One row for each applied revision: without it a downgrade refuses, because it cannot know what was there before.
+CREATE TABLE IF NOT EXISTS rollout.applied_revisions (
+    revision    text PRIMARY KEY,
+    family      text NOT NULL,
+    file_name   text NOT NULL,
+    file_sha256 text NOT NULL,
+    applied_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Objects of a revision that were there before it ran: never made, never dropped.
+CREATE TABLE IF NOT EXISTS rollout.preexisting_objects (
+    object      text PRIMARY KEY,
+    revision    text NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Rows that an import could not take, whole, with every reason.
+CREATE TABLE IF NOT EXISTS rollout.quarantine (
+    id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id         text NOT NULL,
+    table_name     text NOT NULL,
+    source_key     text,
+    reasons        text[] NOT NULL,
+    message        text NOT NULL,
+    source_row     jsonb NOT NULL,
+    quarantined_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX IF NOT EXISTS ix_quarantine_run_id ON rollout.quarantine (run_id, table_name);
