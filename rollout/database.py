@@ -65,11 +65,10 @@ def engine_for(server: Server, *, application_name: str = "lawsker-schema") -> E
     def connect() -> psycopg2.extensions.connection:
         try:
             parameters: dict[str, Any] = {"connect_timeout": "10", "application_name": application_name}
-            return psycopg2.connect(**{**parameters, **server.parameters})
-        except psycopg2.OperationalError as error:
-            raise _unavailable(server, str(error)) from None
+            connection: psycopg2.extensions.connection = psycopg2.connect(**{**parameters, **server.parameters})
         except psycopg2.Error as error:
             raise _unavailable(server, str(error)) from None
+        return connection
 
     return create_engine("postgresql+psycopg2://", creator=connect, poolclass=NullPool)
 

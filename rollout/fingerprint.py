@@ -44,8 +44,9 @@ class Fingerprint:
 
 
 def pin_settings(connection: Connection) -> None:
-    """Pin, for this transaction, the settings that values' text depends on; ``row_security = off`` makes a filtered
-    table an error instead of a table that looks smaller than it is.
+    """Pin, for this transaction, the settings that the text of values depends on.
+
+    ``row_security = off`` makes a filtered table an error, instead of a table that looks smaller than it is.
     """
     for name, value in _PINNED.items():
         connection.execute(text(f"SET LOCAL {name} = '{value}'"))
@@ -56,8 +57,8 @@ def rows_fingerprint(connection: Connection, query: str, columns: Sequence[str])
     row = ", ".join(f"q.{quote(column)}" for column in columns)
     sums = ", ".join(f"coalesce(sum(hashtextextended(r, {seed})), 0)" for seed in _SEEDS)
     # OFFSET 0 keeps the planner from computing the row's text once per hash.
-    result = connection.execute(
-        text(f"SELECT count(*), {sums} FROM (SELECT ROW({row})::text AS r FROM ({query}) AS q OFFSET 0) AS t")
+    result = connection.exec_driver_sql(
+        f"SELECT count(*), {sums} FROM (SELECT ROW({row})::text AS r FROM ({query}) AS q OFFSET 0) AS t"
     ).one()
     digest = "-".join(format(int(value) % 2**80, "020x") for value in result[1:])
     return Fingerprint(int(result[0]), digest)
@@ -65,4 +66,4 @@ def rows_fingerprint(connection: Connection, query: str, columns: Sequence[str])
 
 def table_fingerprint(connection: Connection, schema: str, table: str, columns: Sequence[str]) -> Fingerprint:
     """Fingerprint one table (of itself: rows of tables that inherit from it are theirs)."""
-    return rows_fingerprint(connection, f"SELECT * FROM ONLY {quote(schema, table)}", columns)  # noqa: S608
+    return rows_fingerprint(connection, f"SELECT * FROM ONLY {quote(schema, table)}", columns)

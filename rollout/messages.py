@@ -7,7 +7,10 @@ A message keeps its template and its values apart, so that the same message can 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Message(str):
@@ -17,16 +20,12 @@ class Message(str):
     template: str
     values: dict[str, Any]
 
-    def __new__(cls, template: str, values: dict[str, Any]) -> Message:
+    def __new__(cls, template: str, values: dict[str, Any]) -> Self:
         """Format ``template`` with ``values``; both are kept on the message."""
         message = super().__new__(cls, template.format(**values) if values else template)
         message.template = template
         message.values = values
         return message
-
-    def __getnewargs__(self) -> tuple[str, dict[str, Any]]:
-        """Let copy and pickle make the message again."""
-        return self.template, self.values
 
 
 def say(template: str, **values: object) -> Message:
@@ -35,7 +34,7 @@ def say(template: str, **values: object) -> Message:
 
 
 def in_chinese(text: str) -> str:
-    """Return the Chinese text of a message; a plain string, or a template without a translation, comes back as it is."""
+    """Return the Chinese text of a message; a plain string comes back as it is."""
     if not isinstance(text, Message):
         return text
     from rollout.chinese import TEXTS  # noqa: PLC0415 - only operators who read Chinese pay for the table
@@ -44,4 +43,4 @@ def in_chinese(text: str) -> str:
     if template is None:
         return str(text)
     values = {name: in_chinese(value) if isinstance(value, str) else value for name, value in text.values.items()}
-    return template.format(**values)
+    return str(template.format(**values))

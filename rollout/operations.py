@@ -101,7 +101,7 @@ class LawskerImpl(PostgresqlImpl):
         if not self.keeps(f"table {table_name}", f"column {table_name}.{column.name}"):
             super().drop_column(table_name, column, **kw)
 
-    def alter_column(self, table_name: str, column_name: str, **kw: Any) -> None:  # type: ignore[override]
+    def alter_column(self, table_name: str, column_name: str, **kw: Any) -> None:
         """ALTER COLUMN, unless the column was there: then it is what it has to be already."""
         if not self.keeps(f"column {table_name}.{column_name}"):
             super().alter_column(table_name, column_name, **kw)
@@ -123,7 +123,7 @@ class LawskerImpl(PostgresqlImpl):
 
     def drop_constraint(self, const: Constraint, **kw: Any) -> None:
         """DROP CONSTRAINT, unless it was there."""
-        if not self.keeps(f"constraint {const.table.name}.{const.name}"):  # type: ignore[attr-defined]
+        if not self.keeps(f"constraint {const.table.name}.{const.name}"):
             super().drop_constraint(const, **kw)
 
     def create_index(self, index: Index, **kw: Any) -> None:
@@ -138,7 +138,7 @@ class LawskerImpl(PostgresqlImpl):
 
 
 class _Statement(MigrateOperation):
-    """An operation that is one statement on one object: ``key`` names the object in manifests, ``sql`` makes or drops it."""
+    """One statement on one object: ``key`` names the object in manifests, ``sql`` makes or drops it."""
 
     def __init__(self, key: str, sql: str) -> None:
         """Keep the object's key and the statement."""
@@ -153,7 +153,7 @@ def _invoke(operations: Operations, key: str, sql: str) -> None:
 @Operations.implementation_for(_Statement)
 def _run_statement(operations: Operations, operation: _Statement) -> None:
     """Run the statement, unless its object was there before us."""
-    if not operations.impl.keeps(operation.key):  # type: ignore[attr-defined]
+    if not operations.impl.keeps(operation.key):  # type: ignore[union-attr]
         operations.execute(text(operation.sql.replace(":", r"\:")))
 
 

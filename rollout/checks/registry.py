@@ -99,7 +99,7 @@ def check(area: Area, *, needs: tuple[str, ...] = ()) -> Callable[[CheckFunction
     """Register a check under its function's name; two of one name are a mistake."""
 
     def register(function: CheckFunction) -> CheckFunction:
-        name = function.__name__  # type: ignore[attr-defined]
+        name = function.__name__
         if name in CHECKS:
             raise ValueError(f"there are two checks named {name}")
         CHECKS[name] = Check(name, area, needs, function)

@@ -1,0 +1,150 @@
+"""What of our schema is there already: object by object ``present``, ``missing`` or ``different``.
+
+Something of ours that is there with the same definition (names of constraints and indexes aside) is taken as it is and
+remembered as there before us; something that differs stops the upgrade before it begins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rollout import catalog, manifest, plan
+from rollout.errors import PreflightFailed
+from rollout.messages import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from sqlalchemy import Connection
+
+    from rollout.catalog import Catalog, Definition
+
+PRESENT = "present"
+MISSING = "missing"
+DIFFERENT = "different"
+
+BASELINE_FAMILY = "baseline"
+LEGACY_MARK = "table users"
+"""The table whose presence tells an existing database from an empty one."""
+
+
+@dataclass(frozen=True)
+class ObjectState:
+    """One object of a revision, and what the database has of it; ``how``: in what it differs."""
+
+    key: str
+    revision: str
+    state: str
+    how: str = ""
+    is_legacy: bool = False
+
+    @property
+    def is_kept(self) -> bool:
+        """Tell whether revisions leave it alone: it is there, or it belongs to the legacy core of an existing database."""
+        return self.is_legacy or self.state == PRESENT
+
+
+def inspect(connection: Connection, steps: plan.Plan) -> list[ObjectState]:
+    """Compare what the pending revisions would make with what is there; ``steps`` leads upwards.
+
+    On a database with a legacy core the baseline makes nothing: all its objects are kept, there or not
+    (``rollout.checks.legacy`` tells whether what is there is good enough).
+    """
+    major = connection.connection.dbapi_connection.server_version // 10_000  # type: ignore[union-attr]
+    wanted = manifest.at([revision.id for revision in plan.up_to(steps.target)], major=major)
+    pending = {revision.id: revision.family for revision in steps.revisions}
+    there = catalog.read(connection)
+    existing = LEGACY_MARK in there
+    found: list[ObjectState] = []
+    for key, definition in wanted.of_revisions(pending):
+        revision = wanted.made_by[key]
+        if pending[revision] == BASELINE_FAMILY:
+            if existing or key in there:
+                state = PRESENT if key in there else MISSING
+                found.append(ObjectState(key, revision, state, is_legacy=existing))
+        elif not _is_part(key, wanted):
+            found.append(_state(key, revision, definition, wanted, there))
+    if existing and "extension pgcrypto" in there:
+        found.append(ObjectState("extension pgcrypto", plan.history()[0].id, PRESENT))
+    return found
+
+
+def baseline_objects() -> Iterator[tuple[str, str]]:
+    """Yield (key, revision) of everything that the baseline would make on an empty database."""
+    first = plan.history()[0].id
+    for key in manifest.at([first], major=0).objects:
+        yield key, first
+
+
+def _is_part(key: str, wanted: manifest.Manifest) -> bool:
+    """Tell whether CREATE TABLE makes this object with its table (a column, a constraint, a serial's sequence)."""
+    kind, _, name = key.partition(" ")
+    if kind == "sequence":
+        return True
+    table = name.rpartition(".")[0]
+    return kind in {"column", "constraint"} and wanted.made_by.get(f"table {table}") == wanted.made_by[key]
+
+
+def _state(
+    key: str, revision: str, definition: Definition, wanted: manifest.Manifest, there: Catalog
+) -> ObjectState:
+    """Tell what the database has of one object."""
+    actual = find(key, definition, there)
+    if actual is None:
+        return ObjectState(key, revision, MISSING)
+    how = catalog.differences(catalog.definition_of(definition), catalog.definition_of(actual))
+    if key.startswith("table "):
+        how += list(_table_differences(key.removeprefix("table "), wanted, there))
+    return ObjectState(key, revision, DIFFERENT if how else PRESENT, "; ".join(how))
+
+
+def find(key: str, definition: Definition, there: Catalog) -> Definition | None:
+    """Return what is there under this key or, for constraints and indexes, with this definition under another name."""
+    if key in there:
+        return there[key]
+    kind = key.split(" ", 1)[0]
+    if kind not in {"constraint", "index"}:
+        return None
+    return next(
+        (
+            other
+            for name, other in there.items()
+            if name.startswith(kind + " ") and catalog.definition_of(other) == catalog.definition_of(definition)
+        ),
+        None,
+    )
+
+
+def _table_differences(table: str, wanted: manifest.Manifest, there: Catalog) -> Iterator[str]:
+    """Yield how a table that is there differs in its columns and constraints, names of constraints aside."""
+    parts = dict(wanted.parts_of(table))
+    for key, definition in parts.items():
+        actual = find(key, definition, there)
+        if actual is None:
+            yield f"{key} is missing"
+        else:
+            for line in catalog.differences(catalog.definition_of(definition), catalog.definition_of(actual)):
+                yield f"{key}: {line}"
+    expected = [catalog.definition_of(definition) for definition in parts.values()]
+    for key, actual in there.items():
+        if key.startswith(f"column {table}.") and key not in wanted:
+            yield f"{key} is not ours"
+        if key.startswith(f"constraint {table}.") and catalog.definition_of(actual) not in expected:
+            yield f"{key} is not ours"
+
+
+def refuse_differences(found: Iterable[ObjectState]) -> None:
+    """Raise ``PreflightFailed`` where something that is there differs from what a revision would make."""
+    different = [state for state in found if state.state == DIFFERENT]
+    if different:
+        first = different[0]
+        raise PreflightFailed(
+            say(
+                "{count} object(s) exist with another definition, first: {key}: {how}",
+                count=len(different),
+                key=first.key,
+                how=first.how,
+            ),
+            hint=say("`tool adopt` lists every difference; alter or rename what differs, then run this again."),
+        )

@@ -1,0 +1,52 @@
+"""What PostgreSQL's own catalogs say is there: every object's key and definition, in one query.
+
+Keys read like the subjects of cli.md: ``table users``, ``column users.email``, ``constraint users.uq_users_email``,
+``index ix_users_email``, ``trigger t on users``, ``function f()``, ``view v``, ``sequence s``, ``type t``,
+``extension e``; objects outside ``public`` carry their schema. A definition is a flat dictionary of what defines the
+object; ``owner``, ``acl`` and ``comment`` surround it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Connection
+
+CATALOG_SQL = Path(__file__).parent / "sql" / "catalog.sql"
+
+SURROUNDINGS = ("owner", "acl", "comment")
+"""What is not part of an object's definition, though it must not change behind its owner's back either."""
+
+Definition = dict[str, Any]
+Catalog = dict[str, Definition]
+
+
+def read(connection: Connection) -> Catalog:
+    """Read all objects outside the system's schemas and ours; pins ``search_path`` to ``public`` for the transaction.
+
+    Needs no rights but to connect. Takes no lock on the tables.
+    """
+    connection.execute(text("SET LOCAL search_path = public"))
+    rows = connection.exec_driver_sql(CATALOG_SQL.read_text(encoding="utf-8"))
+    return {row[0]: {k: v for k, v in row[1].items() if v is not None and v != ""} for row in rows}
+
+
+def definition_of(values: Definition, *, leave_out: Iterable[str] = SURROUNDINGS) -> Definition:
+    """Return a definition without its surroundings (or without other fields)."""
+    out = set(leave_out)
+    return {name: value for name, value in values.items() if name not in out}
+
+
+def differences(expected: Definition, found: Definition) -> list[str]:
+    """Return, field by field, how two definitions differ, as ``field: expected …, found …``."""
+    return [
+        f"{name}: expected {expected.get(name, 'none')!s}, found {found.get(name, 'none')!s}"
+        for name in dict.fromkeys([*expected, *found])
+        if expected.get(name) != found.get(name)
+    ]

@@ -1,0 +1,186 @@
+"""What alembic/env.py does: one way for ``tool`` (its connection), one for plain ``alembic``, one for ``--sql``.
+
+https://alembic.sqlalchemy.org/en/latest/cookbook.html#sharing-a-connection-across-one-or-more-programmatic-migration-commands
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from models import metadata
+from rollout import adopt, memory, plan, transaction
+from rollout.database import OUR_SCHEMAS, VERSION_TABLE, engine_for, run_lock
+from rollout.errors import UNTOUCHED, RollbackFailed
+from rollout.messages import say
+from rollout.operations import LawskerImpl
+from rollout.settings import load
+
+if TYPE_CHECKING:
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.runtime.migration import MigrationContext
+    from sqlalchemy import Connection
+
+log = logging.getLogger("lawsker")
+
+
+def run(context: EnvironmentContext) -> None:
+    """Run what Alembic was asked for, in the way that fits."""
+    connection: Connection | None = context.config.attributes.get("connection")
+    if context.is_offline_mode():
+        _offline(context)
+    elif connection is not None:
+        run_on(context, connection, context.config.attributes["preexisting"])
+    else:
+        _plain(context)
+
+
+def _configure(context: EnvironmentContext, **options: Any) -> None:
+    """Configure Alembic the same way everywhere."""
+    assert LawskerImpl.__dialect__ == "postgresql"  # noqa: S101 - importing rollout.operations registered it
+    context.configure(
+        target_metadata=metadata,
+        version_table=VERSION_TABLE,
+        version_table_schema="public",
+        transaction_per_migration=False,
+        compare_type=True,
+        compare_server_default=True,
+        include_name=_is_ours,
+        include_object=_is_in_models,
+        on_version_apply=_remember,
+        **options,
+    )
+
+
+def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
+    """Leave our own memory and version table out of autogenerate."""
+    return not (kind == "schema" and name in OUR_SCHEMAS) and not (kind == "table" and name == VERSION_TABLE)
+
+
+def _is_in_models(item: Any, _name: str | None, kind: str, reflected: bool, compared: object) -> bool:  # noqa: FBT001
+    """Leave other people's tables, columns and indexes out of autogenerate: what only the database has is theirs."""
+    if not reflected or compared is not None:
+        return True
+    table = item if kind == "table" else getattr(item, "table", None)
+    return table is not None and table.name in metadata.tables and kind == "table"
+
+
+def run_on(context: EnvironmentContext, connection: Connection, preexisting: frozenset[str]) -> None:
+    """Run the migrations on the caller's connection, in the caller's transaction."""
+    _configure(context, connection=connection, preexisting=preexisting)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def _plain(context: EnvironmentContext) -> None:
+    """Run plain ``alembic``: our lock, our transaction, our care for what was there; no backup, no fingerprints."""
+    settings = load()
+    engine = engine_for(settings.target)
+    try:
+        if not changes_revisions(context):
+            with engine.connect() as connection:
+                run_on(context, connection, frozenset())
+            return
+        with run_lock(engine) as own:
+            steps = _steps(context, own)
+            locks = {name: mode for name, mode in steps.locks().items() if plan.existing_tables(own, [name])}
+            with transaction.open_transaction(
+                engine, locks, lock_timeout=settings.lock_timeout, statement_timeout=settings.statement_timeout
+            ) as connection:
+                preexisting = prepare(connection, steps)
+                run_on(context, connection, preexisting)
+                finish(connection, steps)
+                transaction.commit(connection, engine)
+    finally:
+        engine.dispose()
+
+
+def changes_revisions(context: EnvironmentContext) -> bool:
+    """Tell upgrade, downgrade and stamp from commands that only look (check, current)."""
+    return "destination_rev" in context.context_opts
+
+
+def _steps(context: EnvironmentContext, connection: Connection) -> plan.Plan:
+    """Plan what Alembic was asked for."""
+    start = plan.current(connection)
+    wanted = context.get_revision_argument()
+    if isinstance(wanted, tuple):
+        wanted = wanted[-1] if wanted else None
+    if isinstance(wanted, str) and wanted[:1] in "+-":
+        position = len(plan.up_to(start)) + int(wanted)
+        ids = [None, *(revision.id for revision in plan.history())]
+        wanted = ids[max(0, min(position, len(ids) - 1))]
+    return plan.make(start, plan.resolve(wanted) if wanted else None)
+
+
+def prepare(connection: Connection, steps: plan.Plan, *, below_baseline: bool = False) -> frozenset[str]:
+    """Inside the transaction, before the first revision: learn and remember what was there before us.
+
+    Returns the objects that revisions neither make nor drop. Raises ``PreflightFailed`` where something that is there
+    differs from what we would make, ``RollbackFailed`` where a downgrade cannot know what was there.
+    """
+    if not steps.downwards:
+        memory.create(connection)
+        found = adopt.inspect(connection, steps)
+        adopt.refuse_differences(found)
+        memory.remember_preexisting(connection, [(state.key, state.revision) for state in found if state.is_kept])
+        return memory.preexisting(connection)
+    missing = {revision.id for revision in steps.revisions} - memory.applied(connection)
+    if missing:
+        raise RollbackFailed(
+            say("the schema rollout does not remember how this database was upgraded"),
+            hint=say("Restore a backup (`tool restore PATH`): without that memory a downgrade could drop others' objects."),
+            database=UNTOUCHED,
+        )
+    preexisting = memory.preexisting(connection)
+    if steps.target is None and "table users" in preexisting and not below_baseline:
+        raise RollbackFailed(
+            say("this database was there before us: it does not go below the baseline"),
+            hint=say("Downgrade to `baseline`; `tool rollback --to before-last-run` also removes our version table."),
+            database=UNTOUCHED,
+        )
+    return preexisting
+
+
+def finish(connection: Connection, steps: plan.Plan) -> None:
+    """Inside the transaction, after the last revision: forget what no longer applies, drop an empty version table."""
+    connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+    if steps.downwards:
+        memory.forget_preexisting(connection, [revision.id for revision in steps.revisions])
+        if steps.target is None:
+            connection.execute(text(f"DROP TABLE public.{VERSION_TABLE}"))
+
+
+def _remember(*, ctx: MigrationContext, step: Any, **_: object) -> None:
+    """Keep ``rollout.applied_revisions`` in step with Alembic (its ``on_version_apply`` hook)."""
+    revisions = {revision.id: revision for revision in plan.history()}
+    if step.is_upgrade:
+        for identifier in step.up_revision_ids:
+            one = revisions[identifier]
+            values = ", ".join(f"'{value}'" for value in (one.id, one.family, one.path.name, one.sha256))
+            ctx.execute(
+                "INSERT INTO rollout.applied_revisions (revision, family, file_name, file_sha256)"
+                f" VALUES ({values}) ON CONFLICT (revision) DO NOTHING"
+            )
+    else:
+        for identifier in step.up_revision_ids:
+            ctx.execute(f"DELETE FROM rollout.applied_revisions WHERE revision = '{identifier}'")
+
+
+def _offline(context: EnvironmentContext) -> None:
+    """Write SQL: for an empty database from base, for a clean legacy one from the baseline."""
+    _configure(context, dialect_name="postgresql", literal_binds=True, preexisting=frozenset())
+    with context.begin_transaction():
+        write = context.get_context().impl.static_output
+        write("SET LOCAL search_path = public;")
+        write(memory.SCHEMA_SQL.read_text(encoding="utf-8"))
+        start = context.get_starting_revision_argument()
+        if start is not None:
+            for key, revision in adopt.baseline_objects():
+                write(
+                    "INSERT INTO rollout.preexisting_objects (object, revision)"
+                    f" VALUES ('{key}', '{revision}') ON CONFLICT DO NOTHING;"
+                )
+        context.run_migrations()

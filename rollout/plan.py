@@ -1,0 +1,178 @@
+"""The history of revisions, where a database stands in it, and what a step to another revision involves."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from rollout.database import VERSION_TABLE
+from rollout.errors import PreflightFailed
+from rollout.messages import say
+from rollout.settings import PROJECT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from sqlalchemy import Connection
+
+BASE = "base"
+HEAD = "head"
+
+# Weakest first: https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES
+LOCK_MODES = (
+    "ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE", "SHARE", "SHARE ROW EXCLUSIVE",
+    "EXCLUSIVE", "ACCESS EXCLUSIVE",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One revision file. ``locks``: the strongest lock it takes on tables that were there before any of ours."""
+
+    id: str
+    family: str
+    summary: str
+    locks: Mapping[str, str]
+    atomic: bool
+    reversible: bool
+    path: Path
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the file."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+
+def alembic_config() -> Config:
+    """Return Alembic's configuration: alembic.ini beside cli.py, wherever we are called from."""
+    return Config(str(PROJECT / "alembic.ini"))
+
+
+@cache
+def scripts() -> ScriptDirectory:
+    """Return Alembic's view of alembic/versions."""
+    return ScriptDirectory.from_config(alembic_config())
+
+
+@cache
+def history() -> tuple[Revision, ...]:
+    """Return all revisions, from the baseline to head."""
+    found = []
+    for script in scripts().walk_revisions(BASE, HEAD):
+        module = script.module
+        found.append(
+            Revision(
+                id=script.revision,
+                family=module.family,
+                summary=script.doc,
+                locks=module.locks,
+                atomic=module.atomic,
+                reversible=module.reversible,
+                path=Path(script.path),
+            )
+        )
+    return tuple(reversed(found))
+
+
+def families() -> dict[str, str]:
+    """Return each family's last revision, in order: what a rollback to the family leaves."""
+    return {revision.family: revision.id for revision in history()}
+
+
+def resolve(name: str) -> str | None:
+    """Return the revision that a user means by a full or shortened id, a family, ``head`` or ``base`` (None).
+
+    Raises ``PreflightFailed`` for anything else.
+    """
+    if name == BASE:
+        return None
+    if name == HEAD:
+        return history()[-1].id
+    if name in families():
+        return families()[name]
+    matches = [revision.id for revision in history() if len(name) >= 4 and revision.id.startswith(name)]  # noqa: PLR2004
+    if len(matches) != 1:
+        raise PreflightFailed(
+            say("there is no revision or family {name}", name=name),
+            hint=say("Families: {families}; `alembic history` lists the revisions.", families=", ".join(families())),
+        )
+    return matches[0]
+
+
+def up_to(revision: str | None) -> list[Revision]:
+    """Return the revisions from the first to this one (none for None)."""
+    if revision is None:
+        return []
+    ids = [one.id for one in history()]
+    return list(history()[: ids.index(revision) + 1])
+
+
+def current(connection: Connection) -> str | None:
+    """Return the revision that the database is at by our version table; None before the first upgrade.
+
+    Raises ``PreflightFailed`` where the table does not say: several rows, or an id that this checkout does not know.
+    """
+    if connection.execute(text(f"SELECT to_regclass('public.{VERSION_TABLE}')")).scalar_one() is None:
+        return None
+    ids = list(connection.execute(text(f"SELECT version_num FROM public.{VERSION_TABLE}")).scalars())
+    if not ids:
+        return None
+    if len(ids) > 1:
+        raise PreflightFailed(
+            say("{table} names {count} revisions; it must name one", table=VERSION_TABLE, count=len(ids)),
+            hint=say("Run `tool adopt` to see where the database really stands."),
+        )
+    if ids[0] not in {revision.id for revision in history()}:
+        raise PreflightFailed(
+            say("the database is at revision {revision}, which this checkout does not know", revision=ids[0]),
+            hint=say("Use the checkout that upgraded it (git log -S{revision}); this one is older.", revision=ids[0]),
+        )
+    return str(ids[0])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The way from ``start`` to ``target`` (None: before the first revision); ``revisions`` in the order they run."""
+
+    start: str | None
+    target: str | None
+    revisions: tuple[Revision, ...]
+    downwards: bool = False
+
+    def locks(self) -> dict[str, str]:
+        """Return the strongest lock for each legacy table; a downgrade takes ACCESS EXCLUSIVE where it drops."""
+        strongest: dict[str, str] = {}
+        for revision in self.revisions:
+            for table, mode in revision.locks.items():
+                strongest[table] = max(strongest.get(table, mode), mode, key=LOCK_MODES.index)
+        if self.downwards:
+            strongest = dict.fromkeys(strongest, "ACCESS EXCLUSIVE")
+        return dict(sorted(strongest.items()))
+
+
+def make(start: str | None, target: str | None) -> Plan:
+    """Plan the way from one revision to another, up or down."""
+    have, want = up_to(start), up_to(target)
+    if len(want) >= len(have):
+        return Plan(start, target, tuple(want[len(have) :]))
+    return Plan(start, target, tuple(reversed(have[len(want) :])), downwards=True)
+
+
+def existing_tables(connection: Connection, names: Iterable[str]) -> list[str]:
+    """Return those of these tables of schema public that are there."""
+    return list(
+        connection.execute(
+            text(
+                "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+                " WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND c.relname = ANY(:names) ORDER BY 1"
+            ),
+            {"names": list(names)},
+        ).scalars()
+    )

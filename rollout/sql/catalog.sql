@@ -1,0 +1,115 @@
+-- What PostgreSQL's catalogs say of every object outside the system's schemas and our own: one row (key, definition).
+-- Run with search_path = public, so that names in definitions are qualified in one way only.
+-- Objects that an extension brought are the extension's; left out are columns that change when nothing was changed
+-- (relhastriggers when a table becomes a foreign key's target, attnum, oids).
+WITH spaces AS (
+    SELECT n.oid, n.nspname, n.nspowner, n.nspacl,
+           CASE WHEN n.nspname = 'public' THEN '' ELSE quote_ident(n.nspname) || '.' END AS prefix
+    FROM pg_namespace n
+    WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'rollout', 'rollout_shelf')
+), extension_members AS (
+    SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
+), relations AS (
+    SELECT c.*, s.prefix || CASE WHEN c.relname ~ '^[a-z_][a-z0-9_$]*$' THEN c.relname::text ELSE quote_ident(c.relname) END AS key
+    FROM pg_class c JOIN spaces s ON s.oid = c.relnamespace
+    WHERE NOT EXISTS (SELECT FROM extension_members e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid)
+      AND NOT (s.nspname = 'public' AND c.relname IN ('lawsker_schema_version', 'lawsker_schema_version_pkc'))
+)
+SELECT 'schema ' || quote_ident(nspname), jsonb_build_object(
+           'owner', pg_get_userbyid(nspowner), 'acl', nspacl::text, 'comment', obj_description(oid, 'pg_namespace'))
+FROM spaces
+UNION ALL
+SELECT CASE WHEN r.relkind IN ('v', 'm') THEN 'view ' ELSE 'table ' END || r.key, jsonb_build_object(
+           'kind', r.relkind, 'persistence', r.relpersistence, 'row_security', r.relrowsecurity,
+           'force_row_security', r.relforcerowsecurity, 'options', r.reloptions::text,
+           'replica_identity', r.relreplident, 'partition_of', (SELECT string_agg(inhparent::regclass::text, ',' ORDER BY inhseqno)
+               FROM pg_inherits WHERE inhrelid = r.oid),
+           'partition_key', pg_get_partkeydef(r.oid), 'partition_bound', pg_get_expr(r.relpartbound, r.oid),
+           'query', CASE WHEN r.relkind IN ('v', 'm') THEN pg_get_viewdef(r.oid) END,
+           'owner', pg_get_userbyid(r.relowner), 'acl', r.relacl::text, 'comment', obj_description(r.oid, 'pg_class'))
+FROM relations r WHERE r.relkind IN ('r', 'p', 'f', 'v', 'm')
+UNION ALL
+SELECT 'column ' || r.key || '.' || CASE WHEN a.attname ~ '^[a-z_][a-z0-9_$]*$' THEN a.attname::text ELSE quote_ident(a.attname) END,
+       jsonb_build_object(
+           'type', format_type(a.atttypid, a.atttypmod), 'not_null', a.attnotnull,
+           'default', pg_get_expr(d.adbin, d.adrelid), 'identity', a.attidentity, 'generated', a.attgenerated,
+           'collation', (SELECT o.collname FROM pg_collation o JOIN pg_type t ON t.oid = a.atttypid
+               WHERE o.oid = a.attcollation AND a.attcollation <> t.typcollation),
+           'acl', a.attacl::text, 'comment', col_description(r.oid, a.attnum))
+FROM relations r
+JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+WHERE r.relkind IN ('r', 'p', 'f', 'v', 'm', 'c')
+UNION ALL
+SELECT 'constraint ' || r.key || '.' || c.conname, jsonb_build_object(
+           'table', r.key, 'type', c.contype, 'definition', pg_get_constraintdef(c.oid), 'validated', c.convalidated,
+           'columns', (SELECT array_agg(a.attname ORDER BY k.n) FROM unnest(c.conkey) WITH ORDINALITY k(attnum, n)
+               JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.attnum),
+           'comment', obj_description(c.oid, 'pg_constraint'))
+FROM relations r JOIN pg_constraint c ON c.conrelid = r.oid AND c.contype IN ('p', 'u', 'f', 'c', 'x')
+UNION ALL
+SELECT 'index ' || i.key, jsonb_build_object(
+           'table', t.key,
+           'definition', replace(pg_get_indexdef(i.oid), ' INDEX ' || quote_ident(i.relname) || ' ON ', ' INDEX ON '),
+           'valid', x.indisvalid AND x.indisready, 'options', i.reloptions::text, 'comment', obj_description(i.oid, 'pg_class'))
+FROM relations i JOIN pg_index x ON x.indexrelid = i.oid JOIN relations t ON t.oid = x.indrelid
+WHERE NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.oid AND c.conrelid = t.oid AND c.contype IN ('p', 'u', 'x'))
+UNION ALL
+SELECT 'trigger ' || t.tgname || ' on ' || r.key, jsonb_build_object(
+           'table', r.key, 'definition', pg_get_triggerdef(t.oid), 'enabled', t.tgenabled,
+           'comment', obj_description(t.oid, 'pg_trigger'))
+FROM relations r JOIN pg_trigger t ON t.tgrelid = r.oid AND NOT t.tgisinternal
+UNION ALL
+SELECT 'rule ' || w.rulename || ' on ' || r.key, jsonb_build_object(
+           'table', r.key, 'definition', pg_get_ruledef(w.oid), 'enabled', w.ev_enabled)
+FROM relations r JOIN pg_rewrite w ON w.ev_class = r.oid AND w.rulename <> '_RETURN'
+UNION ALL
+SELECT 'policy ' || p.polname || ' on ' || r.key, jsonb_build_object(
+           'table', r.key, 'command', p.polcmd, 'permissive', p.polpermissive,
+           'roles', (SELECT string_agg(CASE o WHEN 0 THEN 'public' ELSE pg_get_userbyid(o)::text END, ',' ORDER BY o)
+               FROM unnest(p.polroles) o),
+           'using', pg_get_expr(p.polqual, p.polrelid), 'check', pg_get_expr(p.polwithcheck, p.polrelid))
+FROM relations r JOIN pg_policy p ON p.polrelid = r.oid
+UNION ALL
+SELECT 'sequence ' || r.key, jsonb_build_object(
+           'type', format_type(s.seqtypid, NULL), 'start', s.seqstart, 'increment', s.seqincrement, 'min', s.seqmin,
+           'max', s.seqmax, 'cycle', s.seqcycle, 'cache', s.seqcache,
+           'owned_by', (SELECT o.key || '.' || a.attname FROM pg_depend d JOIN relations o ON o.oid = d.refobjid
+               JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+               WHERE d.classid = 'pg_class'::regclass AND d.objid = r.oid AND d.deptype IN ('a', 'i')
+                 AND d.refclassid = 'pg_class'::regclass LIMIT 1),
+           'owner', pg_get_userbyid(r.relowner), 'acl', r.relacl::text, 'comment', obj_description(r.oid, 'pg_class'))
+FROM relations r JOIN pg_sequence s ON s.seqrelid = r.oid
+UNION ALL
+SELECT 'function ' || s.prefix || p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')', jsonb_build_object(
+           'definition', CASE p.prokind WHEN 'a' THEN 'aggregate' ELSE pg_get_functiondef(p.oid) END,
+           'body', CASE p.prokind WHEN 'a' THEN NULL ELSE p.prosrc END, 'language', l.lanname,
+           'owner', pg_get_userbyid(p.proowner), 'acl', p.proacl::text, 'comment', obj_description(p.oid, 'pg_proc'))
+FROM pg_proc p JOIN spaces s ON s.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
+WHERE NOT EXISTS (SELECT FROM extension_members e WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid)
+UNION ALL
+SELECT 'type ' || s.prefix || t.typname, jsonb_build_object(
+           'kind', t.typtype, 'labels', (SELECT jsonb_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid),
+           'base', CASE t.typtype WHEN 'd' THEN format_type(t.typbasetype, t.typtypmod) END,
+           'checks', (SELECT jsonb_agg(pg_get_constraintdef(c.oid) ORDER BY c.conname) FROM pg_constraint c WHERE c.contypid = t.oid),
+           'not_null', t.typnotnull, 'default', t.typdefault,
+           'owner', pg_get_userbyid(t.typowner), 'acl', t.typacl::text, 'comment', obj_description(t.oid, 'pg_type'))
+FROM pg_type t JOIN spaces s ON s.oid = t.typnamespace LEFT JOIN pg_class c ON c.oid = t.typrelid
+WHERE t.typtype IN ('e', 'd', 'r', 'c') AND (c.oid IS NULL OR c.relkind = 'c')
+  AND NOT EXISTS (SELECT FROM extension_members e WHERE e.classid = 'pg_type'::regclass AND e.objid = t.oid)
+UNION ALL
+SELECT 'extension ' || x.extname, jsonb_build_object(
+           'version', x.extversion, 'schema', n.nspname, 'owner', pg_get_userbyid(x.extowner))
+FROM pg_extension x JOIN pg_namespace n ON n.oid = x.extnamespace
+UNION ALL
+SELECT 'event trigger ' || e.evtname, jsonb_build_object(
+           'event', e.evtevent, 'enabled', e.evtenabled, 'function', e.evtfoid::regprocedure::text, 'tags', e.evttags::text)
+FROM pg_event_trigger e
+UNION ALL
+SELECT 'statistics ' || s.prefix || x.stxname, jsonb_build_object(
+           'definition', pg_get_statisticsobjdef(x.oid), 'owner', pg_get_userbyid(x.stxowner))
+FROM pg_statistic_ext x JOIN spaces s ON s.oid = x.stxnamespace
+UNION ALL
+SELECT 'default privileges ' || pg_get_userbyid(d.defaclrole) || ' ' || d.defaclobjtype || ' ' || coalesce(n.nspname, ''),
+       jsonb_build_object('acl', d.defaclacl::text)
+FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
