@@ -1,0 +1,1 @@
+"""The application's top queries, each of which must be able to use an index."""

@@ -1,0 +1,1 @@
+"""Security: secrets are nobody's to read, our tables have one owner, files are private."""
