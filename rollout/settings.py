@@ -134,6 +134,11 @@ def _environment() -> dict[str, str]:
     return {**values, **os.environ}
 
 
+def process_environment() -> dict[str, str]:
+    """Return a copy of our own environment: what client programs inherit (HOME for ~/.pgpass, libpq's variables)."""
+    return dict(os.environ)
+
+
 def _seconds(environment: Mapping[str, str], key: str, default: float) -> float:
     """Return a number of seconds from the environment."""
     text = environment.get(key, "").strip()

@@ -1,0 +1,301 @@
+"""PostgreSQL's own client programs: which ones are here, which one fits a server, and how one is run.
+
+Besides ``rollout.embedded`` the only module that starts programs. Passwords go through the environment only; a program
+ends with us, whether we are interrupted, killed, or tired of waiting.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from psycopg2.extensions import make_dsn
+
+from rollout.errors import PreflightFailed
+from rollout.messages import say
+from rollout.settings import process_environment
+from rollout.wheel import wheel_bin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rollout.settings import Server
+
+# Debian's and RPM's versioned directories, and where the BT panel installs it.
+_PLACES = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin", "www/server/pgsql/bin")
+
+# Secrets never stand in an argument list; libpq has no environment variable for sslpassword.
+_SECRETS = {"password", "sslpassword"}
+
+_POLL_SECONDS, _TERM_SECONDS = 0.2, 10.0
+_STDERR_BYTES = 4 * 2**20
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One installed program and its version, like '16.4'."""
+
+    program: str
+    path: Path
+    version: str
+
+    @property
+    def major(self) -> int:
+        """The program's major version."""
+        return int(re.split(r"\D", self.version)[0])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a program ended: its return code (negative: the signal that ended it), and its stderr without passwords."""
+
+    tool: Tool
+    returncode: int
+    stderr: str
+    timed_out: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended well."""
+        return self.returncode == 0 and not self.timed_out
+
+    @property
+    def reason(self) -> str:
+        """The one line that tells best why it failed."""
+        program = self.tool.program
+        if self.timed_out:
+            return say("{program} was stopped because it took too long", program=program)
+        lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
+        # With several lines the first error is the cause; "errors ignored" and "a worker died" only follow from it.
+        errors = [line for line in lines if re.search(r"error:|FATAL:|ERROR:", line)]
+        if errors or lines:
+            told = re.sub(rf"^{program}: (error: |detail: )*", "", (errors or lines)[0])
+            return f"{program}: {told}"
+        if self.returncode < 0:
+            return say("{program} was ended by signal {number}", program=program, number=-self.returncode)
+        return say("{program} ended with code {code}", program=program, code=self.returncode)
+
+
+def _directories() -> Iterator[Path]:
+    """Yield where client programs may be, the system's own before the embedded wheel's."""
+    yield from (Path(place) for place in os.get_exec_path())
+    for pattern in _PLACES:
+        yield from sorted(Path("/").glob(pattern))
+    wheel = wheel_bin()
+    if wheel is not None:
+        yield wheel
+
+
+@cache
+def find(program: str) -> tuple[Tool, ...]:
+    """Return every installed ``program`` that runs and tells its version, in the order of preference among equals."""
+    found: dict[Path, Tool] = {}
+    for directory in _directories():
+        with suppress(OSError, subprocess.SubprocessError):
+            path = (directory / program).resolve(strict=True)
+            # Debian's wrapper picks a version by rules of its own; the real ones are in the versioned directories.
+            if path in found or path.name == "pg_wrapper":
+                continue
+            told = subprocess.run(  # noqa: S603 - a program that was found by its name, no arguments from outside
+                [path, "--version"], capture_output=True, text=True, check=True, timeout=10, stdin=subprocess.DEVNULL
+            ).stdout
+            version = re.search(r"\(PostgreSQL\) (\d+[\w.]*)", told)
+            if version:
+                found[path] = Tool(program, path, version[1])
+    return tuple(found.values())
+
+
+def tool_for(program: str, server_major: int, *, oldest: int = 0) -> Tool:
+    """Return the ``program`` for a server of this major version (0: for no server, only to read an archive).
+
+    The oldest that is new enough: pg_dump refuses a newer server, pg_restore an archive of a newer pg_dump (its major
+    is ``oldest``), and clients from 17 on send servers up to 16 a setting they do not know (``restore_archive``).
+    Raises ``PreflightFailed``. https://www.postgresql.org/docs/current/app-pgdump.html (Notes)
+    """
+    installed = find(program)
+    need = max(server_major, oldest)
+    fitting = [tool for tool in installed if tool.major >= need]
+    if fitting:
+        return min(fitting, key=lambda tool: tool.major)
+    major = max(need, 12)
+    hint = say(
+        'apt install postgresql-client-{major}, or in this project: pip install -e ".[embedded]" (a PostgreSQL 18)',
+        major=major,
+    )
+    if not installed:
+        raise PreflightFailed(say("there is no {program} on this machine", program=program), hint=hint)
+    versions = ", ".join(sorted({tool.version for tool in installed}))
+    problem = say(
+        "{program} {major} or newer is needed; only older ones are here: {versions}",
+        program=program, major=major, versions=versions,
+    )  # fmt: skip
+    raise PreflightFailed(problem, hint=hint)
+
+
+def connection_string(server: Server) -> str:
+    """Return libpq's connection string without secrets: for an argument list.
+
+    Not the environment: a service named there would stand above it, and pg_restore would read a database's name with an
+    equals sign as a connection string.
+    """
+    return str(make_dsn(**{k: v for k, v in server.parameters.items() if k not in _SECRETS}))
+
+
+def redact(text: str, server: Server | None) -> str:
+    """Take passwords out of a text."""
+    for name in _SECRETS:
+        secret = server.parameters.get(name) if server else None
+        if secret:
+            text = text.replace(secret, "***")
+    return re.sub(r"(://[^\s:/@]+):[^\s@]+@", r"\1:***@", text)
+
+
+def run_tool(
+    tool: Tool,
+    arguments: Sequence[str],
+    *,
+    server: Server | None = None,
+    watch: Callable[[], None] | None = None,
+    timeout: float | None = None,
+) -> Outcome:
+    """Run a program to its end and say how it ended; its stdout goes nowhere, files it makes are ours alone (0600).
+
+    ``server``: connect there (adds ``--dbname`` and ``--no-password``). ``watch`` is called several times a second;
+    what it raises, and Ctrl-C, ends the program and goes on up. ``timeout`` in seconds. On Linux the program also ends
+    when we are killed. Raises ``PreflightFailed`` where it cannot be started.
+    """
+    environment = process_environment()
+    environment.update(LC_ALL="C")
+    environment.pop("PGCLIENTENCODING", None)  # would make pg_dump convert the data
+    command = [str(tool.path), *arguments]
+    if server is not None:
+        command += ["--no-password", f"--dbname={connection_string(server)}"]
+        if "password" in server.parameters:
+            environment["PGPASSWORD"] = server.parameters["password"]
+    with tempfile.TemporaryFile() as stderr:
+        process = _start(command, environment, stderr)
+        try:
+            timed_out = _wait(process, watch, timeout)
+        finally:
+            _stop(process)
+        stderr.seek(0)
+        told = stderr.read(_STDERR_BYTES).decode(errors="replace")
+    return Outcome(tool, process.returncode, redact(told, server), timed_out)
+
+
+def _start(command: list[str], environment: dict[str, str], stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start a program that ends with us."""
+    try:
+        with warnings.catch_warnings():
+            # Python 3.12 warns of forks in a process with threads; our child makes two system calls, then execs.
+            warnings.filterwarnings("ignore", message=".*multi-threaded", category=DeprecationWarning)
+            return subprocess.Popen(  # noqa: S603 - a program that was found by its name, arguments of our own
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                env=environment,
+                umask=0o077,
+                start_new_session=True,  # Ctrl-C is for us; we end the program and wait for it
+                preexec_fn=_end_with_parent(),  # noqa: PLW1509 - see the docstring of run_tool
+            )
+    except OSError as error:
+        raise PreflightFailed(
+            say("{program} cannot be started: {reason}", program=command[0], reason=error.strerror or error),
+            hint=say("Check that the file is there and that you may run it."),
+        ) from error
+
+
+def _end_with_parent() -> Callable[[], None] | None:
+    """Return what a child calls to end with the thread that forked it; None where there is no prctl.
+
+    SIGTERM, because pg_dump passes that on to its workers and cancels their queries.
+    https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
+    """
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    parent = os.getpid()
+
+    def tie() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before the call
+            os._exit(1)
+
+    return tie
+
+
+def _wait(process: subprocess.Popen[bytes], watch: Callable[[], None] | None, timeout: float | None) -> bool:
+    """Wait for a program's end; return True where it did not come in time."""
+    end = None if timeout is None else time.monotonic() + timeout
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_POLL_SECONDS)
+            return False
+        if watch is not None:
+            watch()
+        if end is not None and time.monotonic() > end:
+            return True
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a program and its workers where they still run."""
+    if process.poll() is not None:
+        return
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_TERM_SECONDS)
+            return
+
+
+# What pg_restore 17 and newer write when a server up to 16 does not know transaction_timeout, which they set for each
+# connection. Its workers write at the same time, so lines may be torn: what remains when these parts are taken out is
+# an error that nobody expected. The server's part comes in the server's language.
+_TOLERATED = re.compile(
+    r"could not execute query: [^\n]*transaction_timeout[^\n]*"
+    r"|Command was: SET transaction_timeout = 0;"
+    r"|warning: errors ignored on restore: \d+"
+    r"|pg_restore:|error: |\s+"
+)
+_KNOWS_TRANSACTION_TIMEOUT = 17
+
+
+def restore_archive(
+    tool: Tool, archive: Path, server: Server, server_major: int, *, jobs: int = 2,
+    watch: Callable[[], None] | None = None,
+) -> str | None:  # fmt: skip
+    """Run ``tool`` (a pg_restore) into an empty database; return None, or the one line that tells why it failed.
+
+    A client from 17 on cannot stop at the first error on a server up to 16; there everything it wrote must be known.
+    """
+    tolerant = tool.major >= _KNOWS_TRANSACTION_TIMEOUT > server_major
+    arguments = [f"--jobs={jobs}", *([] if tolerant else ["--exit-on-error"])]
+    outcome = run_tool(tool, [*arguments, str(archive)], server=server, watch=watch)
+    if outcome.ok:
+        return None
+    unknown = _TOLERATED.sub("", outcome.stderr)
+    if tolerant and outcome.returncode == 1 and "transaction_timeout" in outcome.stderr and not unknown:
+        return None
+    known = "\n".join(line for line in outcome.stderr.splitlines() if _TOLERATED.sub("", line))
+    return Outcome(tool, outcome.returncode, known, outcome.timed_out).reason
+
+
+def read_back(tool: Tool, archive: Path, *, watch: Callable[[], None] | None = None) -> str | None:
+    """Let pg_restore read a whole archive (``--list`` accepts one cut short); return None, or why it cannot."""
+    outcome = run_tool(tool, ["--file=/dev/null", str(archive)], watch=watch)
+    return None if outcome.ok else outcome.reason
