@@ -1,4 +1,4 @@
-"""What all models share: the naming convention, types of columns that occur in many tables, the CHECK of allowed values.
+"""What all models share: naming convention, types of columns that occur in many tables, the CHECK of allowed values.
 
 Comments on tables and columns are part of the schema and in Chinese, the platform's language; tables of the legacy core
 have none. Models import types at run time: SQLAlchemy reads the annotations.
