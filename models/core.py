@@ -25,6 +25,9 @@ TRANSACTION_TYPE = Enum("PAYMENT", "REFUND", "PAYOUT", name="transactiontype")
 TRANSACTION_STATUS = Enum("PENDING", "COMPLETED", "FAILED", name="transactionstatus")
 COMMISSION_STATUS = Enum("PENDING", "PAID", "FAILED", name="commissionstatus")
 
+# As PostgreSQL writes it down: autogenerate compares the text first, and the values of a random default always differ.
+NEW_WORKSPACE = text("('ws-'::text || replace((gen_random_uuid())::text, '-'::text, ''::text))")
+
 
 class Tenant(Base):
     """A customer of the platform; the upper limits really are uuid columns in production."""
@@ -106,7 +109,7 @@ class User(Base):
     workspace_id: Mapped[str] = mapped_column(
         String(50),
         unique=True,
-        server_default=text("'ws-' || replace(gen_random_uuid()::text, '-', '')"),
+        server_default=NEW_WORKSPACE,
         comment="工作台编号",
     )
     account_type: Mapped[str] = mapped_column(

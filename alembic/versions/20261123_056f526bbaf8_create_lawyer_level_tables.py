@@ -5,9 +5,8 @@ moment that it takes, readers do not; there are no rows to check.
 """
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
-
 from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "056f526bbaf8"
 down_revision = "fd3f21711b9c"

@@ -5,9 +5,8 @@ moment that it takes, readers do not; there are no rows to check.
 """
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
-
 from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "13eb5fd86d58"
 down_revision = "3a074338dc9b"

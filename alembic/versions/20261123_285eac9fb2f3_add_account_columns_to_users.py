@@ -4,7 +4,6 @@ Locks: ACCESS EXCLUSIVE on users, for a moment: defaults are constant or none, s
 """
 
 import sqlalchemy as sa
-
 from alembic import op
 
 revision = "285eac9fb2f3"

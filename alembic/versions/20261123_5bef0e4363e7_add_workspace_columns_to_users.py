@@ -5,7 +5,6 @@ rewritten. The default of workspace_id comes after it, for new rows only; the ne
 """
 
 import sqlalchemy as sa
-
 from alembic import op
 
 revision = "5bef0e4363e7"

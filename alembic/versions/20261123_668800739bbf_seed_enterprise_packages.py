@@ -3,12 +3,12 @@
 Locks: none on anything that was there before us; a row that is there already stays as it is.
 """
 
+import json
 from decimal import Decimal
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB, insert
-
 from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB, insert
 
 revision = "668800739bbf"
 down_revision = "d2bf78575166"
@@ -35,13 +35,19 @@ packages = sa.table(
 )
 subscriptions = sa.table("enterprise_subscriptions", sa.column("package_id", sa.Uuid))
 
+
+def _json(value: object) -> sa.ColumnElement[object]:
+    """Return the value as jsonb, in a form that ``--sql`` can write too."""
+    return sa.cast(sa.literal(json.dumps(value, ensure_ascii=False), sa.Text), JSONB)
+
+
 ROWS = [
     {
         "package_name": "基础企业版",
         "package_type": "basic",
         "monthly_fee": Decimal("9999.00"),
         "case_volume_limit": 500,
-        "features": ["batch_debt_collection", "basic_reporting", "email_support", "success_rate_tracking"],
+        "features": _json(["batch_debt_collection", "basic_reporting", "email_support", "success_rate_tracking"]),
         "ai_credits_included": 1000,
         "dedicated_support": False,
         "sla_response_time": 48,
@@ -52,14 +58,16 @@ ROWS = [
         "package_type": "professional",
         "monthly_fee": Decimal("29999.00"),
         "case_volume_limit": 2000,
-        "features": [
-            "batch_debt_collection",
-            "advanced_reporting",
-            "priority_support",
-            "custom_templates",
-            "success_rate_tracking",
-            "custom_reports",
-        ],
+        "features": _json(
+            [
+                "batch_debt_collection",
+                "advanced_reporting",
+                "priority_support",
+                "custom_templates",
+                "success_rate_tracking",
+                "custom_reports",
+            ]
+        ),
         "ai_credits_included": 5000,
         "dedicated_support": True,
         "sla_response_time": 24,
@@ -70,15 +78,17 @@ ROWS = [
         "package_type": "enterprise",
         "monthly_fee": Decimal("99999.00"),
         "case_volume_limit": 10000,
-        "features": [
-            "batch_debt_collection",
-            "real_time_reporting",
-            "dedicated_support",
-            "custom_integration",
-            "white_label",
-            "success_rate_tracking",
-            "api_access",
-        ],
+        "features": _json(
+            [
+                "batch_debt_collection",
+                "real_time_reporting",
+                "dedicated_support",
+                "custom_integration",
+                "white_label",
+                "success_rate_tracking",
+                "api_access",
+            ]
+        ),
         "ai_credits_included": 20000,
         "dedicated_support": True,
         "sla_response_time": 4,
@@ -89,14 +99,16 @@ ROWS = [
         "package_type": "custom",
         "monthly_fee": Decimal("199999.00"),
         "case_volume_limit": 50000,
-        "features": [
-            "unlimited_features",
-            "custom_development",
-            "dedicated_team",
-            "on_premise_deployment",
-            "success_rate_tracking",
-            "api_access",
-        ],
+        "features": _json(
+            [
+                "unlimited_features",
+                "custom_development",
+                "dedicated_team",
+                "on_premise_deployment",
+                "success_rate_tracking",
+                "api_access",
+            ]
+        ),
         "ai_credits_included": 100000,
         "dedicated_support": True,
         "sla_response_time": 2,

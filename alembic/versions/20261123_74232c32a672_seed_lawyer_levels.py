@@ -3,12 +3,12 @@
 Locks: none on anything that was there before us; a row that is there already stays as it is.
 """
 
+import json
 from decimal import Decimal
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB, insert
-
 from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB, insert
 
 revision = "74232c32a672"
 down_revision = "056f526bbaf8"
@@ -45,12 +45,19 @@ LEVELS = (
     (9, "高级合伙人", 350000, 1500, "enterprise", 1200, 50, 1500000, "3.0"),
     (10, "首席合伙人", 800000, 3000, "enterprise", 2000, 80, 3000000, "4.0"),
 )
+
+
+def _json(value: object) -> sa.ColumnElement[object]:
+    """Return the value as jsonb, in a form that ``--sql`` can write too."""
+    return sa.cast(sa.literal(json.dumps(value, ensure_ascii=False), sa.Text), JSONB)
+
+
 ROWS = [
     {
         "level": level,
         "name": name,
-        "requirements": {"level_points": points, "cases_completed": cases},
-        "benefits": {"membership_suggestion": membership, "ai_credits": ai_credits},
+        "requirements": _json({"level_points": points, "cases_completed": cases}),
+        "benefits": _json({"membership_suggestion": membership, "ai_credits": ai_credits}),
         "daily_case_limit": daily,
         "monthly_amount_limit": Decimal(monthly),
         "priority_weight": Decimal(weight),

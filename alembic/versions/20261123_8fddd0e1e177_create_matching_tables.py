@@ -5,9 +5,8 @@ wait for the moment that it takes, readers do not; there are no rows to check.
 """
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
-
 from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "8fddd0e1e177"
 down_revision = "e512216aaa77"

@@ -5,7 +5,6 @@ wait for the moment that it takes, readers do not; there are no rows to check.
 """
 
 import sqlalchemy as sa
-
 from alembic import op
 
 revision = "ad7cc2411b14"

@@ -5,9 +5,8 @@ wait for the moment that it takes, readers do not; there are no rows to check.
 """
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
-
 from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "bddd8484ae3b"
 down_revision = "cde70658cfbd"

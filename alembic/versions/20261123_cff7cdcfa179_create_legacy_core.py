@@ -5,9 +5,8 @@ nothing here runs, neither up nor down.
 """
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ENUM, JSONB
-
 from alembic import op
+from sqlalchemy.dialects.postgresql import ENUM, JSONB
 
 revision = "cff7cdcfa179"
 down_revision = None
@@ -347,9 +346,7 @@ def downgrade() -> None:
     op.drop_table("profiles")
     op.drop_index(op.f("ix_users_username"), table_name="users")
     op.drop_index(op.f("ix_users_phone_number"), table_name="users")
-    op.drop_index(op.f("ix_users_email_verified"), table_name="users")
     op.drop_index(op.f("ix_users_email"), table_name="users")
-    op.drop_index(op.f("ix_users_account_type"), table_name="users")
     op.drop_table("users")
     op.drop_table("system_configs")
     op.drop_table("roles")

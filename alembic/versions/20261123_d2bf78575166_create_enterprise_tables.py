@@ -5,9 +5,8 @@ moment that it takes, readers do not; there are no rows to check.
 """
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
-
 from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "d2bf78575166"
 down_revision = "ad7cc2411b14"

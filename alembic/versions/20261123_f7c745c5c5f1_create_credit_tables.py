@@ -5,7 +5,6 @@ moment that it takes, readers do not; there are no rows to check.
 """
 
 import sqlalchemy as sa
-
 from alembic import op
 
 revision = "f7c745c5c5f1"
