@@ -25,6 +25,9 @@ MISSING = "missing"
 DIFFERENT = "different"
 
 BASELINE_FAMILY = "baseline"
+WRITTEN = ("users",)
+"""Legacy tables whose rows the upgrade fills in."""
+
 LEGACY_MARK = "table users"
 """The table whose presence tells an existing database from an empty one."""
 
@@ -75,6 +78,20 @@ def baseline_objects() -> Iterator[tuple[str, str]]:
     first = plan.history()[0].id
     for key in manifest.at([first], major=0).objects:
         yield key, first
+
+
+def made_by(steps: plan.Plan) -> Iterator[tuple[str, Definition]]:
+    """Yield (key, definition) of everything that these revisions make, with what tables bring along."""
+    highest = steps.start if steps.downwards else steps.target
+    wanted = manifest.at([revision.id for revision in plan.up_to(highest)], major=0)
+    yield from wanted.of_revisions([revision.id for revision in steps.revisions])
+
+
+def our_tables(revision: str | None) -> list[str]:
+    """Return the tables that our revisions made up to this one, without the legacy core."""
+    wanted = manifest.at([one.id for one in plan.up_to(revision)], major=0)
+    later = [one.id for one in plan.up_to(revision)[1:]]
+    return [key.removeprefix("table ") for key, _ in wanted.of_revisions(later) if key.startswith("table ")]
 
 
 def _is_part(key: str, wanted: manifest.Manifest) -> bool:

@@ -11,7 +11,7 @@ import psycopg2
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.dialects import postgresql
 
-from rollout.errors import DatabaseUnavailable, LockNotAcquired
+from rollout.errors import DatabaseUnavailable, LockNotAcquired, PreflightFailed
 from rollout.messages import say
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ OUR_SCHEMAS = ("rollout", "rollout_shelf")
 
 VERSION_TABLE = "lawsker_schema_version"
 """Our version table, in ``public``; an older tool chain's ``alembic_version`` is never ours."""
+
+OLDEST_SERVER = 12
+"""The oldest major version that we support."""
 
 LOCK_KEY = 0x6C61777363686D61
 """Advisory lock key of a run ("lawschma"): the same for ``tool`` and for plain ``alembic``."""
@@ -101,8 +104,16 @@ def _unavailable(server: Server, reason: str) -> DatabaseUnavailable:
 
 
 def describe(connection: Connection, server: Server) -> Target:
-    """Ask the server who and where it is; host and port as the client reached them."""
+    """Ask the server who and where it is; host and port as the client reached them.
+
+    Raises ``PreflightFailed`` where the server is older than all that we support.
+    """
     raw = raw_connection(connection)
+    if raw.server_version < OLDEST_SERVER * 10_000:
+        raise PreflightFailed(
+            say("the server is PostgreSQL {version}: too old", version=raw.parameter_status("server_version")),
+            hint=say("PostgreSQL {oldest} or newer is needed.", oldest=OLDEST_SERVER),
+        )
     row = connection.execute(
         text("SELECT current_database(), current_user, current_setting('server_version'), version()")
     ).one()

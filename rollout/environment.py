@@ -59,7 +59,7 @@ def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
     return not (kind == "schema" and name in OUR_SCHEMAS) and not (kind == "table" and name == VERSION_TABLE)
 
 
-def _is_in_models(item: Any, _name: str | None, kind: str, reflected: bool, compared: object) -> bool:  # noqa: FBT001
+def _is_in_models(item: Any, _name: str | None, kind: str, reflected: bool, compared: object) -> bool:
     """Leave other people's tables, columns and indexes out of autogenerate: what only the database has is theirs."""
     if not reflected or compared is not None:
         return True

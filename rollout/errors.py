@@ -27,7 +27,7 @@ from rollout.messages import say
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rollout.checks.registry import Finding
+    from rollout.findings import Finding
 
 UNTOUCHED = "untouched"
 CHANGED = "changed"

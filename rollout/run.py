@@ -18,7 +18,7 @@ from rollout.errors import UNTOUCHED, RolloutError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rollout.checks.registry import Finding
+    from rollout.findings import Finding
     from rollout.database import Target
 
 

@@ -9,21 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from rollout import catalog, plan
 from rollout.errors import RolloutError
+from rollout.findings import ERROR as ERROR
+from rollout.findings import WARNING as WARNING
+from rollout.findings import Finding as Finding
 from rollout.messages import say
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from rollout.catalog import Catalog
     from rollout.manifest import Manifest
-
-ERROR = "error"
-WARNING = "warning"
-
+    from rollout.settings import Settings
 
 class Area(str, Enum):
     """The areas of cli.md (``--area``), and preflight's own."""
@@ -37,41 +40,32 @@ class Area(str, Enum):
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What is wrong with ``subject`` (``table``, ``table.column``, ``trigger on table``, …) and what to type."""
-
-    subject: str
-    problem: str
-    hint: str
-    severity: str = ERROR
-    check: str = ""
-    area: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the finding of cli.md."""
-        return {
-            "check": self.check,
-            "area": self.area,
-            "severity": self.severity,
-            "subject": self.subject,
-            "problem": str(self.problem),
-            "hint": str(self.hint),
-        }
-
-
-@dataclass(frozen=True)
 class Subject:
     """What checks look at: a connection (in a transaction, search_path ``public``) and what its schema must be.
 
-    ``manifest``: everything that the schema has at ``revision``. ``upgraded_at``: when the last upgrade was committed
-    (None: not known, or it is this very transaction).
+    ``manifest``: everything that the schema has at ``revision``; ``later``: objects that only later revisions have;
+    ``preexisting``: objects that were there before us; ``in_upgrade``: inside the upgrade's own transaction;
+    ``settings`` and ``steps`` are there for preflight only.
     """
 
     connection: Connection
     revision: str | None
     manifest: Manifest
+    later: Manifest
+    preexisting: frozenset[str] = frozenset()
     in_upgrade: bool = False
-    deep: bool = False
+    settings: Settings | None = None
+    steps: plan.Plan | None = None
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """What is there, read once."""
+        return catalog.read(self.connection)
+
+    @cached_property
+    def baseline(self) -> str:
+        """The revision of the legacy core."""
+        return plan.history()[0].id
 
 
 CheckFunction = Callable[[Subject], Iterable[Finding]]

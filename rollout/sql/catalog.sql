@@ -110,6 +110,6 @@ SELECT 'statistics ' || s.prefix || x.stxname, jsonb_build_object(
            'definition', pg_get_statisticsobjdef(x.oid), 'owner', pg_get_userbyid(x.stxowner))
 FROM pg_statistic_ext x JOIN spaces s ON s.oid = x.stxnamespace
 UNION ALL
-SELECT 'default privileges ' || pg_get_userbyid(d.defaclrole) || ' ' || d.defaclobjtype || ' ' || coalesce(n.nspname, ''),
+SELECT 'default privileges ' || pg_get_userbyid(d.defaclrole) || ' ' || d.defaclobjtype::text || ' ' || coalesce(n.nspname, ''),
        jsonb_build_object('acl', d.defaclacl::text)
 FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace

@@ -1,0 +1,1 @@
+"""The commands of ``tool``, thin: parse → Settings → one call → render."""

@@ -1,0 +1,112 @@
+"""Commands on data: users upgrade; pagtive import, rejects, undo."""
+
+from __future__ import annotations
+
+import csv
+import json as format_json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.frame import DryRun, Json, Yes, ask, command, where
+from rollout.settings import load
+
+
+def upgrade(dry_run: DryRun = False, json: Json = False) -> None:
+    """Give existing users their sign-in accounts (Feishu, e-mail). / 为现有用户建立登录账号。
+
+    Example: tool users upgrade --dry-run
+    """
+    from datamigrations.accounts import upgrade_users
+
+    with command("users upgrade", as_json=json) as run:
+        upgrade_users(load(), run, dry_run=dry_run)
+
+
+def import_(
+    dry_run: DryRun = False,
+    limit_users: Annotated[int | None, typer.Option(min=1, help="Only the N oldest users. / 仅最早的 N 个用户。")] = None,
+    source_timezone: Annotated[str, typer.Option(help="Of naive timestamps. / 无时区时间的时区。")] = "Asia/Shanghai",
+    tenant: Annotated[str, typer.Option(help="tenant_code of new users. / 新用户的租户。")] = "pagtive",
+    on_conflict: Annotated[str, typer.Option(help="newer, source or keep. / 冲突处理。")] = "newer",
+    max_quarantined: Annotated[int | None, typer.Option(min=0, help="More than this fails. / 隔离行上限。")] = None,
+    allow_role_escalation: Annotated[
+        bool, typer.Option("--allow-role-escalation", help="Let roles rise. / 允许提升角色。")
+    ] = False,
+    host: Annotated[str | None, typer.Option(help="Source host. / 源库主机。")] = None,
+    port: Annotated[int | None, typer.Option(help="Source port. / 源库端口。")] = None,
+    database: Annotated[str | None, typer.Option(help="Source database. / 源库名称。")] = None,
+    user: Annotated[str | None, typer.Option(help="Source user. / 源库用户。")] = None,
+    json: Json = False,
+) -> None:
+    """Import users, projects, pages and logs from Pagtive, every row accounted for. / 导入 Pagtive 数据。
+
+    The source is SOURCE_DATABASE_URL; a password comes from the environment, ~/.pgpass or a prompt.
+
+    Example: tool pagtive import --dry-run
+    """
+    from datamigrations.pagtive import ImportOptions, import_pagtive
+
+    if on_conflict not in {"newer", "source", "keep"}:
+        raise typer.BadParameter("newer, source or keep", param_hint="--on-conflict")
+    given = {"host": host, "port": port, "dbname": database, "user": user}
+    with command("pagtive import", as_json=json) as run:
+        override = {name: str(value) for name, value in given.items() if value is not None}
+        options = ImportOptions(
+            dry_run=dry_run,
+            limit_users=limit_users,
+            source_timezone=source_timezone,
+            tenant=tenant,
+            on_conflict=on_conflict,
+            max_quarantined=max_quarantined,
+            allow_role_escalation=allow_role_escalation,
+        )
+        import_pagtive(load(source_override=override or None), run, options)
+
+
+def rejects(
+    run_id: Annotated[str | None, typer.Option("--run", help="Of this run. / 指定运行。")] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write them here. / 写入 CSV 文件。")] = None,
+    json: Json = False,
+) -> None:
+    """List quarantined rows with every reason. / 列出被隔离的行及原因。
+
+    Example: tool pagtive rejects --csv rejects.csv
+    """
+    from datamigrations.quarantine import rejects as quarantined
+
+    with command("pagtive rejects", as_json=json) as run:
+        rows = quarantined(load(), run_id)
+        if csv_file is None:
+            run.result["rejects"] = list(rows)
+            return
+        count = 0
+        with csv_file.open("w", encoding="utf-8", newline="") as file:
+            csv_file.chmod(0o600)
+            writer = csv.writer(file)
+            for count, row in enumerate(rows, start=1):  # noqa: B007 - counted on the way
+                if count == 1:
+                    writer.writerow(row)
+                writer.writerow(
+                    format_json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
+                    for value in row.values()
+                )
+        run.result |= {"rejected": count, "csv": str(csv_file)}
+
+
+def undo(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="The import's run. / 导入的运行编号。")],
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Take back exactly what one import run inserted or updated. / 撤销一次导入。
+
+    Example: tool pagtive undo 1a2b3c4d5e6f
+    """
+    from datamigrations.undo import undo_run
+
+    with command("pagtive undo", as_json=json) as run:
+        settings = load()
+        if ask(f"{where(settings)}: take back import {run_id}? / 是否撤销该次导入？", yes=yes):
+            undo_run(settings, run, run_id)

@@ -1,0 +1,180 @@
+"""The transaction that changes the schema, up or down: locks → fingerprints → revisions → verification → COMMIT → audit.
+
+``migrate`` and ``rollback`` are this, with their own preparations around it.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from alembic import command
+from sqlalchemy.exc import DBAPIError
+
+from rollout import adopt, environment, interrupt, plan, preserve, report, transaction, verify
+from rollout.database import first_line, quote, raw_connection, sqlstate
+from rollout.errors import (
+    CHANGED,
+    ROLLED_BACK,
+    AuditFailed,
+    Interrupted,
+    LockNotAcquired,
+    MigrationFailed,
+    RollbackFailed,
+    RolloutError,
+)
+from rollout.messages import say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy import Connection
+
+    from rollout.memory import Session
+    from rollout.run import Run
+    from rollout.settings import Settings
+
+QUERY_CANCELED = "57014"
+DEPENDENT_OBJECTS = "2BP01"
+
+
+def change(
+    session: Session,
+    run: Run,
+    steps: plan.Plan,
+    *,
+    deep: bool = False,
+    below_baseline: bool = False,
+    first: Callable[[Connection], None] | None = None,
+) -> None:
+    """Go ``steps`` in one transaction; ``first`` runs inside it, before the revisions. Raises a ``RolloutError``.
+
+    After COMMIT: ANALYZE and the audit, which no signal interrupts.
+    """
+    tables = plan.existing_tables(session.own, steps.locks())
+    locks = {table: mode for table, mode in steps.locks().items() if table in tables}
+    settings = session.settings
+    with _translated(run, steps), transaction.open_transaction(
+        session.engine, locks, lock_timeout=settings.lock_timeout, statement_timeout=settings.statement_timeout
+    ) as connection:
+        with interrupt.cancelling(raw_connection(connection)):
+            with run.step("fingerprint") as step:
+                preexisting = environment.prepare(connection, steps, below_baseline=below_baseline)
+                before = preserve.take(connection, adopt.WRITTEN, leaving=_leaving(steps, preexisting), deep=deep)
+                run.result["preserved"] = before.preserved()
+                step.detail = say("{tables} tables, {rows} rows", **before.preserved())
+            if first is not None:
+                first(connection)
+            with run.step("downgrade" if steps.downwards else "upgrade") as step:
+                _run_revisions(connection, steps, preexisting)
+                environment.finish(connection, steps)
+                step.detail = say("{count} revision(s)", count=len(steps.revisions))
+            with run.step("verify") as step:
+                _verify_inside(connection, run, steps, before)
+                step.detail = say("{passed} checks passed", passed=run.result["summary"]["passed"])
+        with interrupt.finishing(), run.step("commit"):
+            transaction.commit(connection, session.engine)
+            run.database = CHANGED
+    with interrupt.finishing():
+        _after_commit(session, run, steps)
+
+
+def _leaving(steps: plan.Plan, preexisting: frozenset[str]) -> frozenset[str]:
+    """Return the objects that a downgrade takes away."""
+    if not steps.downwards:
+        return frozenset()
+    return frozenset(key for key, _ in adopt.made_by(steps) if key not in preexisting)
+
+
+def _run_revisions(connection: Connection, steps: plan.Plan, preexisting: frozenset[str]) -> None:
+    """Let Alembic run the revisions on our connection, in our transaction."""
+    config = plan.alembic_config()
+    config.attributes |= {"connection": connection, "preexisting": preexisting}
+    if steps.downwards:
+        command.downgrade(config, steps.target or plan.BASE)
+    else:
+        command.upgrade(config, steps.target or plan.HEAD)
+
+
+def _verify_inside(connection: Connection, run: Run, steps: plan.Plan, before: preserve.Before) -> None:
+    """Run every check, and the proof that nothing that existed changed; an error rolls everything back."""
+    subject = verify.subject_at(connection, steps.target, in_upgrade=not steps.downwards)
+    outcome = verify.run_areas(subject, verify.VERIFIED)
+    ours = verify.subject_at(connection, steps.start if steps.downwards else steps.target).manifest
+    changed = preserve.compare(connection, before, ours, subject.baseline)
+    outcome.findings += changed
+    outcome.failed += bool(changed)
+    outcome.passed += not changed
+    verify.report(run, outcome)
+    verify.stop_on_errors(outcome, database=ROLLED_BACK)
+
+
+def _after_commit(session: Session, run: Run, steps: plan.Plan) -> None:
+    """ANALYZE what is ours, then look again as everybody else sees it."""
+    with run.step("analyze") as step:
+        try:
+            for table in plan.existing_tables(session.own, [*adopt.WRITTEN, *adopt.our_tables(steps.target)]):
+                session.own.exec_driver_sql(f"ANALYZE {quote('public', table)}")
+        except DBAPIError as error:
+            step.detail = first_line(error)
+    with run.step("audit") as step:
+        outcome = audit(session, steps.target)
+        verify.report(run, outcome)
+        if outcome.errors:
+            worst = outcome.errors[0]
+            raise AuditFailed(
+                say("the audit after COMMIT found: {subject}: {problem}", subject=worst.subject, problem=worst.problem),
+                hint=say("Look first; to take the upgrade back: tool rollback --to before-last-run"),
+                findings=outcome.findings,
+            )
+        step.detail = say("{passed} checks passed", passed=outcome.passed)
+
+
+def audit(session: Session, revision: str | None) -> verify.Outcome:
+    """Run all checks in a session of its own, after the change; raises ``AuditFailed`` on another revision."""
+    with session.engine.connect() as connection:
+        verify.read_only(connection, session.settings)
+        if plan.current(connection) != revision:
+            raise AuditFailed(
+                say("the version table does not say {revision}", revision=revision or "-"),
+                hint=say("`tool status` and `tool adopt` tell where the database stands."),
+            )
+        return verify.run_areas(verify.subject_at(connection, revision), verify.VERIFIED)
+
+
+@contextmanager
+def _translated(run: Run, steps: plan.Plan) -> Iterator[None]:
+    """Turn what the server and Alembic raise inside the transaction into what an operator can read."""
+    failure = RollbackFailed if steps.downwards else MigrationFailed
+    try:
+        yield
+    except RolloutError:
+        raise
+    except KeyboardInterrupt:
+        raise Interrupted from None
+    except DBAPIError as error:
+        state = sqlstate(error)
+        if state == QUERY_CANCELED and "user request" in first_line(error):
+            raise Interrupted from error
+        if state in {transaction.LOCK_NOT_AVAILABLE, transaction.DEADLOCK_DETECTED}:
+            raise LockNotAcquired(
+                say("a lock did not come in time: {reason}", reason=first_line(error)),
+                hint=say("Run this again when less is going on, or raise ROLLOUT_LOCK_TIMEOUT."),
+                database=ROLLED_BACK,
+            ) from error
+        reason = first_line(error)
+        if state == DEPENDENT_OBJECTS:
+            diagnostics = getattr(error.orig, "diag", None)
+            reason = f"{reason} ({(getattr(diagnostics, 'message_detail', '') or '').splitlines()[0]})"
+        raise failure(
+            say("failed in step {step}: {reason}", step=run.steps[-1].name, reason=reason),
+            hint=say("Nothing was changed. Mend what the server names, then run this again; the report has the details."),
+        ) from error
+
+
+def write_report(settings: Settings, run: Run) -> None:
+    """Write the run's report; that it could not be written is said, and changes nothing else."""
+    try:
+        run.result["report"] = str(report.write(settings, run))
+    except OSError as error:
+        run.listener.note(say("the report could not be written: {reason}", reason=str(error)))

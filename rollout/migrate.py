@@ -1,0 +1,85 @@
+"""The main job: lock → plan → preflight → backup → the verified transaction (``rollout.change``) → report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rollout import backup, memory, plan, preflight, verify
+from rollout.change import audit, change, write_report
+from rollout.errors import UNTOUCHED, BackupFailed, MigrationFailed
+from rollout.messages import say
+
+if TYPE_CHECKING:
+    from rollout.memory import Session
+    from rollout.run import Run
+    from rollout.settings import Settings
+
+
+@dataclass(frozen=True)
+class Options:
+    """What ``tool migrate`` was asked for; ``to``: a revision, a family or ``head``; ``deep``: hash every table."""
+
+    to: str = plan.HEAD
+    backup: bool = True
+    deep: bool = False
+
+
+def migrate(settings: Settings, run: Run, options: Options) -> None:
+    """Upgrade the target; whatever fails, nothing of the upgrade is left and the report says why.
+
+    Raises a ``RolloutError``; fills ``run.result`` with cli.md's keys of migrate.
+    """
+    try:
+        with memory.recorded(settings, run) as session:
+            _migrate(session, run, options)
+    finally:
+        run.finish()
+        write_report(settings, run)
+
+
+def _migrate(session: Session, run: Run, options: Options) -> None:
+    """Do the job, under the run's lock."""
+    with run.step("plan") as step:
+        start = plan.current(session.own)
+        steps = plan.make(start, plan.resolve(options.to))
+        run.result |= {"from_revision": start, "to_revision": steps.target}
+        if steps.downwards:
+            raise MigrationFailed(
+                say("{target} is older than the database's revision", target=options.to),
+                hint=say("To go back: tool rollback --to {target}", target=options.to),
+                database=UNTOUCHED,
+            )
+        step.detail = say("{count} revision(s)", count=len(steps.revisions))
+    if not steps.revisions:
+        _nothing_to_do(session, run, start)
+        return
+    preflight.check(session.engine, session.settings, run, steps)
+    _backup(session, run, wanted=options.backup)
+    change(session, run, steps, deep=options.deep)
+
+
+def _nothing_to_do(session: Session, run: Run, revision: str | None) -> None:
+    """Verify a database that is there already; it stays as it is."""
+    with run.step("verify") as step:
+        outcome = audit(session, revision)
+        step.detail = say("nothing to do: the database is at {revision}", revision=revision or "-")
+    run.result |= {"backup": None, "preserved": {"tables": 0, "rows": 0}}
+    verify.report(run, outcome)
+    verify.stop_on_errors(outcome, database=UNTOUCHED)
+
+
+def _backup(session: Session, run: Run, *, wanted: bool) -> None:
+    """Make the backup that counts, or record that there is none."""
+    run.result["backup"] = None
+    if not wanted:
+        run.listener.note(say("no backup, as asked (--no-backup); this is recorded"))
+        return
+    try:
+        made = backup.create(session.settings, run)
+    except OSError as error:
+        raise BackupFailed(
+            say("the backup could not be written: {reason}", reason=str(error)),
+            hint=say("Check room and rights of {directory}.", directory=session.settings.backups),
+        ) from error
+    run.result["backup"] = str(made.path)
