@@ -25,6 +25,15 @@ FALSE = sa.text("false")
 OBJECT = sa.text("'{}'::jsonb")
 LIST = sa.text("'[]'::jsonb")
 
+INDEXES = (
+    ("ix_lawyer_level_details_current_level", "lawyer_level_details", ["current_level"], {}),
+    (
+        "ix_lawyer_level_details_upgrade_eligible",
+        "lawyer_level_details",
+        ["upgrade_eligible"],
+        {"postgresql_where": sa.text("upgrade_eligible")},
+    ),
+)
 TOUCHED = ("lawyer_level_details",)
 TOUCH = """\
 CREATE TRIGGER update_{table}_updated_at BEFORE UPDATE ON {table} FOR EACH ROW
@@ -34,6 +43,8 @@ WHEN (NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at) EXECUTE FUNCTION lawsk
 def upgrade() -> None:
     _create_lawyer_levels()
     _create_lawyer_level_details()
+    for name, table, columns, options in INDEXES:
+        op.create_index(op.f(name), table, columns, **options)
     for table in TOUCHED:
         op.create_trigger(f"update_{table}_updated_at", table, TOUCH.format(table=table))
 
@@ -106,19 +117,12 @@ def _create_lawyer_level_details() -> None:
         sa.PrimaryKeyConstraint("lawyer_id", name=op.f("pk_lawyer_level_details")),
         comment="律师等级明细",
     )
-    op.create_index(op.f("ix_lawyer_level_details_current_level"), "lawyer_level_details", ["current_level"])
-    op.create_index(
-        op.f("ix_lawyer_level_details_upgrade_eligible"),
-        "lawyer_level_details",
-        ["upgrade_eligible"],
-        postgresql_where=sa.text("upgrade_eligible"),
-    )
 
 
 def downgrade() -> None:
     for table in reversed(TOUCHED):
         op.drop_trigger(f"update_{table}_updated_at", table)
-    op.drop_index(op.f("ix_lawyer_level_details_upgrade_eligible"), table_name="lawyer_level_details")
-    op.drop_index(op.f("ix_lawyer_level_details_current_level"), table_name="lawyer_level_details")
+    for name, table, *_ in reversed(INDEXES):
+        op.drop_index(op.f(name), table_name=table)
     op.drop_table("lawyer_level_details")
     op.drop_table("lawyer_levels")

@@ -23,10 +23,15 @@ NOW = sa.text("now()")
 FALSE = sa.text("false")
 NEW_UUID = sa.text("gen_random_uuid()")
 
-TOUCHED = (
-    "feishu_auths",
-    "user_accounts",
+INDEXES = (
+    (
+        "ix_user_accounts_user_id",
+        "user_accounts",
+        ["user_id"],
+        {"unique": True, "postgresql_where": sa.text("is_primary")},
+    ),
 )
+TOUCHED = ("feishu_auths", "user_accounts")
 TOUCH = """\
 CREATE TRIGGER update_{table}_updated_at BEFORE UPDATE ON {table} FOR EACH ROW
 WHEN (NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at) EXECUTE FUNCTION lawsker_touch_updated_at()"""
@@ -35,6 +40,8 @@ WHEN (NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at) EXECUTE FUNCTION lawsk
 def upgrade() -> None:
     _create_feishu_auths()
     _create_user_accounts()
+    for name, table, columns, options in INDEXES:
+        op.create_index(op.f(name), table, columns, **options)
     for table in TOUCHED:
         op.create_trigger(f"update_{table}_updated_at", table, TOUCH.format(table=table))
 
@@ -102,18 +109,12 @@ def _create_user_accounts() -> None:
         sa.UniqueConstraint("user_id", "provider", name=op.f("uq_user_accounts_user_id_provider")),
         comment="登录账户",
     )
-    op.create_index(
-        op.f("ix_user_accounts_user_id"),
-        "user_accounts",
-        ["user_id"],
-        unique=True,
-        postgresql_where=sa.text("is_primary"),
-    )
 
 
 def downgrade() -> None:
     for table in reversed(TOUCHED):
         op.drop_trigger(f"update_{table}_updated_at", table)
-    op.drop_index(op.f("ix_user_accounts_user_id"), table_name="user_accounts")
+    for name, table, *_ in reversed(INDEXES):
+        op.drop_index(op.f(name), table_name=table)
     op.drop_table("user_accounts")
     op.drop_table("feishu_auths")

@@ -27,6 +27,12 @@ NEW_UUID = sa.text("gen_random_uuid()")
 OBJECT = sa.text("'{}'::jsonb")
 LIST = sa.text("'[]'::jsonb")
 
+INDEXES = (
+    ("ix_lawyer_certification_requests_reviewed_by", "lawyer_certification_requests", ["reviewed_by"]),
+    ("ix_lawyer_certification_requests_status", "lawyer_certification_requests", ["status"]),
+    ("ix_lawyer_certification_requests_user_id", "lawyer_certification_requests", ["user_id"]),
+    ("ix_demo_accounts_demo_type", "demo_accounts", ["demo_type"]),
+)
 TOUCHED = ("lawyer_certification_requests",)
 TOUCH = """\
 CREATE TRIGGER update_{table}_updated_at BEFORE UPDATE ON {table} FOR EACH ROW
@@ -37,6 +43,8 @@ def upgrade() -> None:
     _create_lawyer_certification_requests()
     _create_workspace_mappings()
     _create_demo_accounts()
+    for name, table, columns in INDEXES:
+        op.create_index(op.f(name), table, columns)
     for table in TOUCHED:
         op.create_trigger(f"update_{table}_updated_at", table, TOUCH.format(table=table))
 
@@ -84,11 +92,6 @@ def _create_lawyer_certification_requests() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_lawyer_certification_requests")),
         comment="律师认证申请",
     )
-    op.create_index(
-        op.f("ix_lawyer_certification_requests_reviewed_by"), "lawyer_certification_requests", ["reviewed_by"]
-    )
-    op.create_index(op.f("ix_lawyer_certification_requests_status"), "lawyer_certification_requests", ["status"])
-    op.create_index(op.f("ix_lawyer_certification_requests_user_id"), "lawyer_certification_requests", ["user_id"])
 
 
 def _create_workspace_mappings() -> None:
@@ -128,16 +131,13 @@ def _create_demo_accounts() -> None:
         sa.UniqueConstraint("workspace_id", name=op.f("uq_demo_accounts_workspace_id")),
         comment="演示账户",
     )
-    op.create_index(op.f("ix_demo_accounts_demo_type"), "demo_accounts", ["demo_type"])
 
 
 def downgrade() -> None:
     for table in reversed(TOUCHED):
         op.drop_trigger(f"update_{table}_updated_at", table)
-    op.drop_index(op.f("ix_demo_accounts_demo_type"), table_name="demo_accounts")
+    for name, table, *_ in reversed(INDEXES):
+        op.drop_index(op.f(name), table_name=table)
     op.drop_table("demo_accounts")
     op.drop_table("workspace_mappings")
-    op.drop_index(op.f("ix_lawyer_certification_requests_user_id"), table_name="lawyer_certification_requests")
-    op.drop_index(op.f("ix_lawyer_certification_requests_status"), table_name="lawyer_certification_requests")
-    op.drop_index(op.f("ix_lawyer_certification_requests_reviewed_by"), table_name="lawyer_certification_requests")
     op.drop_table("lawyer_certification_requests")

@@ -27,6 +27,30 @@ NEW_UUID = sa.text("gen_random_uuid()")
 OBJECT = sa.text("'{}'::jsonb")
 LIST = sa.text("'[]'::jsonb")
 
+INDEXES = (
+    ("ix_case_invitations_expires_at", "case_invitations", ["expires_at"]),
+    ("ix_case_invitations_lawyer_id", "case_invitations", ["lawyer_id"]),
+    ("ix_case_invitations_status", "case_invitations", ["status"]),
+    ("ix_matching_history_case_id", "matching_history", ["case_id"]),
+    ("ix_case_reviews_lawyer_id", "case_reviews", ["lawyer_id"]),
+    ("ix_case_reviews_overall_rating", "case_reviews", ["overall_rating"]),
+    ("ix_case_reviews_reviewer_id", "case_reviews", ["reviewer_id"]),
+    ("ix_ai_tool_usage_case_id", "ai_tool_usage", ["case_id"]),
+    ("ix_ai_tool_usage_created_at", "ai_tool_usage", ["created_at"]),
+    ("ix_ai_tool_usage_membership_id", "ai_tool_usage", ["membership_id"]),
+    ("ix_ai_tool_usage_user_id", "ai_tool_usage", ["user_id"]),
+    ("ix_batch_upload_tasks_status", "batch_upload_tasks", ["status"]),
+    ("ix_batch_upload_tasks_task_type", "batch_upload_tasks", ["task_type"]),
+    ("ix_batch_upload_tasks_user_id", "batch_upload_tasks", ["user_id"]),
+)
+TABLES = (
+    "case_invitations",
+    "matching_history",
+    "case_reviews",
+    "ai_tool_usage",
+    "batch_upload_tasks",
+)
+
 
 def upgrade() -> None:
     _create_case_invitations()
@@ -34,6 +58,8 @@ def upgrade() -> None:
     _create_case_reviews()
     _create_ai_tool_usage()
     _create_batch_upload_tasks()
+    for name, table, columns in INDEXES:
+        op.create_index(op.f(name), table, columns)
 
 
 def _create_case_invitations() -> None:
@@ -67,9 +93,6 @@ def _create_case_invitations() -> None:
         sa.UniqueConstraint("case_id", "lawyer_id", name=op.f("uq_case_invitations_case_id_lawyer_id")),
         comment="案件邀请",
     )
-    op.create_index(op.f("ix_case_invitations_expires_at"), "case_invitations", ["expires_at"])
-    op.create_index(op.f("ix_case_invitations_lawyer_id"), "case_invitations", ["lawyer_id"])
-    op.create_index(op.f("ix_case_invitations_status"), "case_invitations", ["status"])
 
 
 def _create_matching_history() -> None:
@@ -89,7 +112,6 @@ def _create_matching_history() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_matching_history")),
         comment="案件匹配历史",
     )
-    op.create_index(op.f("ix_matching_history_case_id"), "matching_history", ["case_id"])
 
 
 def _create_case_reviews() -> None:
@@ -131,9 +153,6 @@ def _create_case_reviews() -> None:
         sa.UniqueConstraint("case_id", "reviewer_id", name=op.f("uq_case_reviews_case_id_reviewer_id")),
         comment="案件评价",
     )
-    op.create_index(op.f("ix_case_reviews_lawyer_id"), "case_reviews", ["lawyer_id"])
-    op.create_index(op.f("ix_case_reviews_overall_rating"), "case_reviews", ["overall_rating"])
-    op.create_index(op.f("ix_case_reviews_reviewer_id"), "case_reviews", ["reviewer_id"])
 
 
 def _create_ai_tool_usage() -> None:
@@ -166,10 +185,6 @@ def _create_ai_tool_usage() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_ai_tool_usage")),
         comment="AI工具使用记录",
     )
-    op.create_index(op.f("ix_ai_tool_usage_case_id"), "ai_tool_usage", ["case_id"])
-    op.create_index(op.f("ix_ai_tool_usage_created_at"), "ai_tool_usage", ["created_at"])
-    op.create_index(op.f("ix_ai_tool_usage_membership_id"), "ai_tool_usage", ["membership_id"])
-    op.create_index(op.f("ix_ai_tool_usage_user_id"), "ai_tool_usage", ["user_id"])
 
 
 def _create_batch_upload_tasks() -> None:
@@ -221,28 +236,10 @@ def _create_batch_upload_tasks() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_batch_upload_tasks")),
         comment="批量上传任务",
     )
-    op.create_index(op.f("ix_batch_upload_tasks_status"), "batch_upload_tasks", ["status"])
-    op.create_index(op.f("ix_batch_upload_tasks_task_type"), "batch_upload_tasks", ["task_type"])
-    op.create_index(op.f("ix_batch_upload_tasks_user_id"), "batch_upload_tasks", ["user_id"])
 
 
 def downgrade() -> None:
-    op.drop_index(op.f("ix_batch_upload_tasks_user_id"), table_name="batch_upload_tasks")
-    op.drop_index(op.f("ix_batch_upload_tasks_task_type"), table_name="batch_upload_tasks")
-    op.drop_index(op.f("ix_batch_upload_tasks_status"), table_name="batch_upload_tasks")
-    op.drop_table("batch_upload_tasks")
-    op.drop_index(op.f("ix_ai_tool_usage_user_id"), table_name="ai_tool_usage")
-    op.drop_index(op.f("ix_ai_tool_usage_membership_id"), table_name="ai_tool_usage")
-    op.drop_index(op.f("ix_ai_tool_usage_created_at"), table_name="ai_tool_usage")
-    op.drop_index(op.f("ix_ai_tool_usage_case_id"), table_name="ai_tool_usage")
-    op.drop_table("ai_tool_usage")
-    op.drop_index(op.f("ix_case_reviews_reviewer_id"), table_name="case_reviews")
-    op.drop_index(op.f("ix_case_reviews_overall_rating"), table_name="case_reviews")
-    op.drop_index(op.f("ix_case_reviews_lawyer_id"), table_name="case_reviews")
-    op.drop_table("case_reviews")
-    op.drop_index(op.f("ix_matching_history_case_id"), table_name="matching_history")
-    op.drop_table("matching_history")
-    op.drop_index(op.f("ix_case_invitations_status"), table_name="case_invitations")
-    op.drop_index(op.f("ix_case_invitations_lawyer_id"), table_name="case_invitations")
-    op.drop_index(op.f("ix_case_invitations_expires_at"), table_name="case_invitations")
-    op.drop_table("case_invitations")
+    for name, table, *_ in reversed(INDEXES):
+        op.drop_index(op.f(name), table_name=table)
+    for table in reversed(TABLES):
+        op.drop_table(table)

@@ -23,10 +23,25 @@ ZERO = sa.text("0")
 TRUE = sa.text("true")
 NEW_UUID = sa.text("gen_random_uuid()")
 
+INDEXES = (
+    ("ix_lawyer_case_declines_case_id", "lawyer_case_declines", ["case_id"], {}),
+    ("ix_lawyer_case_declines_created_at", "lawyer_case_declines", ["created_at"], {}),
+    ("ix_lawyer_case_declines_lawyer_id", "lawyer_case_declines", ["lawyer_id"], {}),
+    (
+        "ix_lawyer_assignment_suspensions_is_active",
+        "lawyer_assignment_suspensions",
+        ["is_active"],
+        {"postgresql_where": sa.text("is_active")},
+    ),
+    ("ix_lawyer_assignment_suspensions_lawyer_id", "lawyer_assignment_suspensions", ["lawyer_id"], {}),
+)
+
 
 def upgrade() -> None:
     _create_lawyer_case_declines()
     _create_lawyer_assignment_suspensions()
+    for name, table, columns, options in INDEXES:
+        op.create_index(op.f(name), table, columns, **options)
 
 
 def _create_lawyer_case_declines() -> None:
@@ -54,9 +69,6 @@ def _create_lawyer_case_declines() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_lawyer_case_declines")),
         comment="律师拒案记录",
     )
-    op.create_index(op.f("ix_lawyer_case_declines_case_id"), "lawyer_case_declines", ["case_id"])
-    op.create_index(op.f("ix_lawyer_case_declines_created_at"), "lawyer_case_declines", ["created_at"])
-    op.create_index(op.f("ix_lawyer_case_declines_lawyer_id"), "lawyer_case_declines", ["lawyer_id"])
 
 
 def _create_lawyer_assignment_suspensions() -> None:
@@ -86,20 +98,10 @@ def _create_lawyer_assignment_suspensions() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_lawyer_assignment_suspensions")),
         comment="律师派案暂停",
     )
-    op.create_index(
-        op.f("ix_lawyer_assignment_suspensions_is_active"),
-        "lawyer_assignment_suspensions",
-        ["is_active"],
-        postgresql_where=sa.text("is_active"),
-    )
-    op.create_index(op.f("ix_lawyer_assignment_suspensions_lawyer_id"), "lawyer_assignment_suspensions", ["lawyer_id"])
 
 
 def downgrade() -> None:
-    op.drop_index(op.f("ix_lawyer_assignment_suspensions_lawyer_id"), table_name="lawyer_assignment_suspensions")
-    op.drop_index(op.f("ix_lawyer_assignment_suspensions_is_active"), table_name="lawyer_assignment_suspensions")
+    for name, table, *_ in reversed(INDEXES):
+        op.drop_index(op.f(name), table_name=table)
     op.drop_table("lawyer_assignment_suspensions")
-    op.drop_index(op.f("ix_lawyer_case_declines_lawyer_id"), table_name="lawyer_case_declines")
-    op.drop_index(op.f("ix_lawyer_case_declines_created_at"), table_name="lawyer_case_declines")
-    op.drop_index(op.f("ix_lawyer_case_declines_case_id"), table_name="lawyer_case_declines")
     op.drop_table("lawyer_case_declines")

@@ -24,10 +24,22 @@ ZERO = sa.text("0")
 NEW_UUID = sa.text("gen_random_uuid()")
 OBJECT = sa.text("'{}'::jsonb")
 
+INDEXES = (
+    ("ix_lawyer_point_transactions_created_at", "lawyer_point_transactions", ["created_at"]),
+    ("ix_lawyer_point_transactions_lawyer_id_created_at", "lawyer_point_transactions", ["lawyer_id", "created_at"]),
+    ("ix_lawyer_point_transactions_related_case_id", "lawyer_point_transactions", ["related_case_id"]),
+    ("ix_lawyer_point_transactions_related_review_id", "lawyer_point_transactions", ["related_review_id"]),
+    ("ix_lawyer_point_transactions_transaction_type", "lawyer_point_transactions", ["transaction_type"]),
+    ("ix_lawyer_online_sessions_lawyer_id", "lawyer_online_sessions", ["lawyer_id"]),
+    ("ix_lawyer_online_sessions_session_start", "lawyer_online_sessions", ["session_start"]),
+)
+
 
 def upgrade() -> None:
     _create_lawyer_point_transactions()
     _create_lawyer_online_sessions()
+    for name, table, columns in INDEXES:
+        op.create_index(op.f(name), table, columns)
 
 
 def _create_lawyer_point_transactions() -> None:
@@ -70,21 +82,6 @@ def _create_lawyer_point_transactions() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_lawyer_point_transactions")),
         comment="律师积分流水",
     )
-    op.create_index(op.f("ix_lawyer_point_transactions_created_at"), "lawyer_point_transactions", ["created_at"])
-    op.create_index(
-        op.f("ix_lawyer_point_transactions_lawyer_id_created_at"),
-        "lawyer_point_transactions",
-        ["lawyer_id", "created_at"],
-    )
-    op.create_index(
-        op.f("ix_lawyer_point_transactions_related_case_id"), "lawyer_point_transactions", ["related_case_id"]
-    )
-    op.create_index(
-        op.f("ix_lawyer_point_transactions_related_review_id"), "lawyer_point_transactions", ["related_review_id"]
-    )
-    op.create_index(
-        op.f("ix_lawyer_point_transactions_transaction_type"), "lawyer_point_transactions", ["transaction_type"]
-    )
 
 
 def _create_lawyer_online_sessions() -> None:
@@ -103,17 +100,10 @@ def _create_lawyer_online_sessions() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_lawyer_online_sessions")),
         comment="律师在线会话",
     )
-    op.create_index(op.f("ix_lawyer_online_sessions_lawyer_id"), "lawyer_online_sessions", ["lawyer_id"])
-    op.create_index(op.f("ix_lawyer_online_sessions_session_start"), "lawyer_online_sessions", ["session_start"])
 
 
 def downgrade() -> None:
-    op.drop_index(op.f("ix_lawyer_online_sessions_session_start"), table_name="lawyer_online_sessions")
-    op.drop_index(op.f("ix_lawyer_online_sessions_lawyer_id"), table_name="lawyer_online_sessions")
+    for name, table, *_ in reversed(INDEXES):
+        op.drop_index(op.f(name), table_name=table)
     op.drop_table("lawyer_online_sessions")
-    op.drop_index(op.f("ix_lawyer_point_transactions_transaction_type"), table_name="lawyer_point_transactions")
-    op.drop_index(op.f("ix_lawyer_point_transactions_related_review_id"), table_name="lawyer_point_transactions")
-    op.drop_index(op.f("ix_lawyer_point_transactions_related_case_id"), table_name="lawyer_point_transactions")
-    op.drop_index(op.f("ix_lawyer_point_transactions_lawyer_id_created_at"), table_name="lawyer_point_transactions")
-    op.drop_index(op.f("ix_lawyer_point_transactions_created_at"), table_name="lawyer_point_transactions")
     op.drop_table("lawyer_point_transactions")

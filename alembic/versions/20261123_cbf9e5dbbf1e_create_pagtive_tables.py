@@ -24,13 +24,41 @@ FALSE = sa.text("false")
 NEW_UUID = sa.text("gen_random_uuid()")
 LIST = sa.text("'[]'::jsonb")
 
-TOUCHED = (
-    "pagtive_projects",
-    "pagtive_project_details",
+INDEXES = (
+    ("ix_pagtive_user_map_user_id", "pagtive_user_map", ["user_id"], {}),
+    (
+        "ix_pagtive_projects_is_featured",
+        "pagtive_projects",
+        ["is_featured"],
+        {"postgresql_where": sa.text("is_featured")},
+    ),
+    ("ix_pagtive_projects_is_public", "pagtive_projects", ["is_public"], {"postgresql_where": sa.text("is_public")}),
+    (
+        "ix_pagtive_projects_is_published",
+        "pagtive_projects",
+        ["is_published"],
+        {"postgresql_where": sa.text("is_published")},
+    ),
+    ("ix_pagtive_projects_user_id_created_at", "pagtive_projects", ["user_id", sa.text("created_at DESC")], {}),
+    ("ix_pagtive_llm_logs_project_id", "pagtive_llm_logs", ["project_id"], {}),
+    ("ix_pagtive_llm_logs_provider_model", "pagtive_llm_logs", ["provider", "model"], {}),
+    ("ix_pagtive_llm_logs_request_timestamp", "pagtive_llm_logs", [sa.text("request_timestamp DESC")], {}),
+    ("ix_pagtive_llm_logs_status", "pagtive_llm_logs", ["status"], {}),
+    ("ix_pagtive_llm_logs_user_id", "pagtive_llm_logs", ["user_id"], {}),
+    ("ix_pagtive_invitation_codes_status", "pagtive_invitation_codes", ["status"], {}),
+    ("ix_pagtive_invitation_codes_used_by_user_id", "pagtive_invitation_codes", ["used_by_user_id"], {}),
 )
+TOUCHED = ("pagtive_projects", "pagtive_project_details")
 TOUCH = """\
 CREATE TRIGGER update_{table}_updated_at BEFORE UPDATE ON {table} FOR EACH ROW
 WHEN (NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at) EXECUTE FUNCTION lawsker_touch_updated_at()"""
+TABLES = (
+    "pagtive_user_map",
+    "pagtive_projects",
+    "pagtive_project_details",
+    "pagtive_llm_logs",
+    "pagtive_invitation_codes",
+)
 
 
 def upgrade() -> None:
@@ -39,6 +67,8 @@ def upgrade() -> None:
     _create_pagtive_project_details()
     _create_pagtive_llm_logs()
     _create_pagtive_invitation_codes()
+    for name, table, columns, options in INDEXES:
+        op.create_index(op.f(name), table, columns, **options)
     for table in TOUCHED:
         op.create_trigger(f"update_{table}_updated_at", table, TOUCH.format(table=table))
 
@@ -65,7 +95,6 @@ def _create_pagtive_user_map() -> None:
         sa.PrimaryKeyConstraint("source_id", name=op.f("pk_pagtive_user_map")),
         comment="Pagtive用户映射",
     )
-    op.create_index(op.f("ix_pagtive_user_map_user_id"), "pagtive_user_map", ["user_id"])
 
 
 def _create_pagtive_projects() -> None:
@@ -92,24 +121,6 @@ def _create_pagtive_projects() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_pagtive_projects")),
         comment="Pagtive项目",
-    )
-    op.create_index(
-        op.f("ix_pagtive_projects_is_featured"),
-        "pagtive_projects",
-        ["is_featured"],
-        postgresql_where=sa.text("is_featured"),
-    )
-    op.create_index(
-        op.f("ix_pagtive_projects_is_public"), "pagtive_projects", ["is_public"], postgresql_where=sa.text("is_public")
-    )
-    op.create_index(
-        op.f("ix_pagtive_projects_is_published"),
-        "pagtive_projects",
-        ["is_published"],
-        postgresql_where=sa.text("is_published"),
-    )
-    op.create_index(
-        "ix_pagtive_projects_user_id_created_at", "pagtive_projects", ["user_id", sa.literal_column("created_at DESC")]
     )
 
 
@@ -182,13 +193,6 @@ def _create_pagtive_llm_logs() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_pagtive_llm_logs")),
         comment="Pagtive大模型调用日志",
     )
-    op.create_index(op.f("ix_pagtive_llm_logs_project_id"), "pagtive_llm_logs", ["project_id"])
-    op.create_index(op.f("ix_pagtive_llm_logs_provider_model"), "pagtive_llm_logs", ["provider", "model"])
-    op.create_index(
-        "ix_pagtive_llm_logs_request_timestamp", "pagtive_llm_logs", [sa.literal_column("request_timestamp DESC")]
-    )
-    op.create_index(op.f("ix_pagtive_llm_logs_status"), "pagtive_llm_logs", ["status"])
-    op.create_index(op.f("ix_pagtive_llm_logs_user_id"), "pagtive_llm_logs", ["user_id"])
 
 
 def _create_pagtive_invitation_codes() -> None:
@@ -220,29 +224,12 @@ def _create_pagtive_invitation_codes() -> None:
         sa.UniqueConstraint("code", name=op.f("uq_pagtive_invitation_codes_code")),
         comment="Pagtive邀请码",
     )
-    op.create_index(op.f("ix_pagtive_invitation_codes_status"), "pagtive_invitation_codes", ["status"])
-    op.create_index(
-        op.f("ix_pagtive_invitation_codes_used_by_user_id"), "pagtive_invitation_codes", ["used_by_user_id"]
-    )
 
 
 def downgrade() -> None:
     for table in reversed(TOUCHED):
         op.drop_trigger(f"update_{table}_updated_at", table)
-    op.drop_index(op.f("ix_pagtive_invitation_codes_used_by_user_id"), table_name="pagtive_invitation_codes")
-    op.drop_index(op.f("ix_pagtive_invitation_codes_status"), table_name="pagtive_invitation_codes")
-    op.drop_table("pagtive_invitation_codes")
-    op.drop_index(op.f("ix_pagtive_llm_logs_user_id"), table_name="pagtive_llm_logs")
-    op.drop_index(op.f("ix_pagtive_llm_logs_status"), table_name="pagtive_llm_logs")
-    op.drop_index(op.f("ix_pagtive_llm_logs_request_timestamp"), table_name="pagtive_llm_logs")
-    op.drop_index(op.f("ix_pagtive_llm_logs_provider_model"), table_name="pagtive_llm_logs")
-    op.drop_index(op.f("ix_pagtive_llm_logs_project_id"), table_name="pagtive_llm_logs")
-    op.drop_table("pagtive_llm_logs")
-    op.drop_table("pagtive_project_details")
-    op.drop_index(op.f("ix_pagtive_projects_user_id_created_at"), table_name="pagtive_projects")
-    op.drop_index(op.f("ix_pagtive_projects_is_published"), table_name="pagtive_projects")
-    op.drop_index(op.f("ix_pagtive_projects_is_public"), table_name="pagtive_projects")
-    op.drop_index(op.f("ix_pagtive_projects_is_featured"), table_name="pagtive_projects")
-    op.drop_table("pagtive_projects")
-    op.drop_index(op.f("ix_pagtive_user_map_user_id"), table_name="pagtive_user_map")
-    op.drop_table("pagtive_user_map")
+    for name, table, *_ in reversed(INDEXES):
+        op.drop_index(op.f(name), table_name=table)
+    for table in reversed(TABLES):
+        op.drop_table(table)

@@ -33,6 +33,29 @@ ENUMS = {
     "transactionstatus": ["PENDING", "COMPLETED", "FAILED"],
     "commissionstatus": ["PENDING", "PAID", "FAILED"],
 }
+INDEXES = (
+    ("ix_tenants_tenant_code", "tenants", ["tenant_code"], {"unique": True}),
+    ("ix_users_email", "users", ["email"], {"unique": True}),
+    ("ix_users_phone_number", "users", ["phone_number"], {"unique": True}),
+    ("ix_users_username", "users", ["username"], {"unique": True}),
+    ("ix_profiles_id_card_number", "profiles", ["id_card_number"], {}),
+    ("ix_cases_case_number", "cases", ["case_number"], {"unique": True}),
+)
+TABLES = (
+    "tenants",
+    "roles",
+    "system_configs",
+    "users",
+    "profiles",
+    "user_roles",
+    "clients",
+    "cases",
+    "wallets",
+    "case_logs",
+    "insurances",
+    "transactions",
+    "commission_splits",
+)
 
 
 def upgrade() -> None:
@@ -52,6 +75,8 @@ def upgrade() -> None:
     _create_insurances()
     _create_transactions()
     _create_commission_splits()
+    for name, table, columns, options in INDEXES:
+        op.create_index(op.f(name), table, columns, **options)
 
 
 def _create_tenants() -> None:
@@ -76,7 +101,6 @@ def _create_tenants() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tenants")),
         sa.UniqueConstraint("domain", name=op.f("uq_tenants_domain")),
     )
-    op.create_index(op.f("ix_tenants_tenant_code"), "tenants", ["tenant_code"], unique=True)
 
 
 def _create_roles() -> None:
@@ -130,9 +154,6 @@ def _create_users() -> None:
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_users_tenant_id_tenants")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
     )
-    op.create_index(op.f("ix_users_email"), "users", ["email"], unique=True)
-    op.create_index(op.f("ix_users_phone_number"), "users", ["phone_number"], unique=True)
-    op.create_index(op.f("ix_users_username"), "users", ["username"], unique=True)
 
 
 def _create_profiles() -> None:
@@ -152,7 +173,6 @@ def _create_profiles() -> None:
         sa.PrimaryKeyConstraint("user_id", name=op.f("pk_profiles")),
         sa.UniqueConstraint("did", name=op.f("uq_profiles_did")),
     )
-    op.create_index(op.f("ix_profiles_id_card_number"), "profiles", ["id_card_number"])
 
 
 def _create_user_roles() -> None:
@@ -224,7 +244,6 @@ def _create_cases() -> None:
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_cases_tenant_id_tenants")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_cases")),
     )
-    op.create_index(op.f("ix_cases_case_number"), "cases", ["case_number"], unique=True)
 
 
 def _create_wallets() -> None:
@@ -333,25 +352,10 @@ def _create_commission_splits() -> None:
 
 
 def downgrade() -> None:
-    op.drop_table("commission_splits")
-    op.drop_table("transactions")
-    op.drop_table("insurances")
-    op.drop_table("case_logs")
-    op.drop_table("wallets")
-    op.drop_index(op.f("ix_cases_case_number"), table_name="cases")
-    op.drop_table("cases")
-    op.drop_table("clients")
-    op.drop_table("user_roles")
-    op.drop_index(op.f("ix_profiles_id_card_number"), table_name="profiles")
-    op.drop_table("profiles")
-    op.drop_index(op.f("ix_users_username"), table_name="users")
-    op.drop_index(op.f("ix_users_phone_number"), table_name="users")
-    op.drop_index(op.f("ix_users_email"), table_name="users")
-    op.drop_table("users")
-    op.drop_table("system_configs")
-    op.drop_table("roles")
-    op.drop_index(op.f("ix_tenants_tenant_code"), table_name="tenants")
-    op.drop_table("tenants")
+    for name, table, *_ in reversed(INDEXES):
+        op.drop_index(op.f(name), table_name=table)
+    for table in reversed(TABLES):
+        op.drop_table(table)
     for name in reversed(ENUMS):
         op.drop_enum(name)
     op.drop_random_uuid()

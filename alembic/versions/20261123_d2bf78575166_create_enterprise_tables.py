@@ -26,12 +26,17 @@ TRUE = sa.text("true")
 NEW_UUID = sa.text("gen_random_uuid()")
 LIST = sa.text("'[]'::jsonb")
 
-TOUCHED = (
-    "enterprise_clients",
-    "enterprise_service_packages",
-    "enterprise_subscriptions",
-    "collection_success_stats",
+INDEXES = (
+    ("ix_enterprise_clients_assigned_account_manager", "enterprise_clients", ["assigned_account_manager"]),
+    ("ix_enterprise_clients_company_type", "enterprise_clients", ["company_type"]),
+    ("ix_enterprise_clients_status", "enterprise_clients", ["status"]),
+    ("ix_enterprise_subscriptions_client_id", "enterprise_subscriptions", ["client_id"]),
+    ("ix_enterprise_subscriptions_package_id", "enterprise_subscriptions", ["package_id"]),
+    ("ix_enterprise_subscriptions_status", "enterprise_subscriptions", ["status"]),
+    ("ix_collection_success_stats_client_id", "collection_success_stats", ["client_id"]),
+    ("ix_collection_success_stats_period_start_period_end", "collection_success_stats", ["period_start", "period_end"]),
 )
+TOUCHED = ("enterprise_clients", "enterprise_service_packages", "enterprise_subscriptions", "collection_success_stats")
 TOUCH = """\
 CREATE TRIGGER update_{table}_updated_at BEFORE UPDATE ON {table} FOR EACH ROW
 WHEN (NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at) EXECUTE FUNCTION lawsker_touch_updated_at()"""
@@ -42,6 +47,8 @@ def upgrade() -> None:
     _create_enterprise_service_packages()
     _create_enterprise_subscriptions()
     _create_collection_success_stats()
+    for name, table, columns in INDEXES:
+        op.create_index(op.f(name), table, columns)
     for table in TOUCHED:
         op.create_trigger(f"update_{table}_updated_at", table, TOUCH.format(table=table))
 
@@ -103,11 +110,6 @@ def _create_enterprise_clients() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_enterprise_clients")),
         comment="企业客户",
     )
-    op.create_index(
-        op.f("ix_enterprise_clients_assigned_account_manager"), "enterprise_clients", ["assigned_account_manager"]
-    )
-    op.create_index(op.f("ix_enterprise_clients_company_type"), "enterprise_clients", ["company_type"])
-    op.create_index(op.f("ix_enterprise_clients_status"), "enterprise_clients", ["status"])
 
 
 def _create_enterprise_service_packages() -> None:
@@ -186,9 +188,6 @@ def _create_enterprise_subscriptions() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_enterprise_subscriptions")),
         comment="企业订阅",
     )
-    op.create_index(op.f("ix_enterprise_subscriptions_client_id"), "enterprise_subscriptions", ["client_id"])
-    op.create_index(op.f("ix_enterprise_subscriptions_package_id"), "enterprise_subscriptions", ["package_id"])
-    op.create_index(op.f("ix_enterprise_subscriptions_status"), "enterprise_subscriptions", ["status"])
 
 
 def _create_collection_success_stats() -> None:
@@ -220,26 +219,14 @@ def _create_collection_success_stats() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_collection_success_stats")),
         comment="催收成功统计",
     )
-    op.create_index(op.f("ix_collection_success_stats_client_id"), "collection_success_stats", ["client_id"])
-    op.create_index(
-        op.f("ix_collection_success_stats_period_start_period_end"),
-        "collection_success_stats",
-        ["period_start", "period_end"],
-    )
 
 
 def downgrade() -> None:
     for table in reversed(TOUCHED):
         op.drop_trigger(f"update_{table}_updated_at", table)
-    op.drop_index(op.f("ix_collection_success_stats_period_start_period_end"), table_name="collection_success_stats")
-    op.drop_index(op.f("ix_collection_success_stats_client_id"), table_name="collection_success_stats")
+    for name, table, *_ in reversed(INDEXES):
+        op.drop_index(op.f(name), table_name=table)
     op.drop_table("collection_success_stats")
-    op.drop_index(op.f("ix_enterprise_subscriptions_status"), table_name="enterprise_subscriptions")
-    op.drop_index(op.f("ix_enterprise_subscriptions_package_id"), table_name="enterprise_subscriptions")
-    op.drop_index(op.f("ix_enterprise_subscriptions_client_id"), table_name="enterprise_subscriptions")
     op.drop_table("enterprise_subscriptions")
     op.drop_table("enterprise_service_packages")
-    op.drop_index(op.f("ix_enterprise_clients_status"), table_name="enterprise_clients")
-    op.drop_index(op.f("ix_enterprise_clients_company_type"), table_name="enterprise_clients")
-    op.drop_index(op.f("ix_enterprise_clients_assigned_account_manager"), table_name="enterprise_clients")
     op.drop_table("enterprise_clients")

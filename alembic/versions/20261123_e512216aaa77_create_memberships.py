@@ -25,10 +25,12 @@ FALSE = sa.text("false")
 NEW_UUID = sa.text("gen_random_uuid()")
 OBJECT = sa.text("'{}'::jsonb")
 
-TOUCHED = (
-    "user_memberships",
-    "lawyer_memberships",
+INDEXES = (
+    ("ix_user_memberships_membership_type_payment_status", "user_memberships", ["membership_type", "payment_status"]),
+    ("ix_user_memberships_user_id", "user_memberships", ["user_id"]),
+    ("ix_lawyer_memberships_lawyer_id", "lawyer_memberships", ["lawyer_id"]),
 )
+TOUCHED = ("user_memberships", "lawyer_memberships")
 TOUCH = """\
 CREATE TRIGGER update_{table}_updated_at BEFORE UPDATE ON {table} FOR EACH ROW
 WHEN (NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at) EXECUTE FUNCTION lawsker_touch_updated_at()"""
@@ -37,6 +39,8 @@ WHEN (NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at) EXECUTE FUNCTION lawsk
 def upgrade() -> None:
     _create_user_memberships()
     _create_lawyer_memberships()
+    for name, table, columns in INDEXES:
+        op.create_index(op.f(name), table, columns)
     for table in TOUCHED:
         op.create_trigger(f"update_{table}_updated_at", table, TOUCH.format(table=table))
 
@@ -80,12 +84,6 @@ def _create_user_memberships() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_user_memberships")),
         comment="用户会员",
     )
-    op.create_index(
-        op.f("ix_user_memberships_membership_type_payment_status"),
-        "user_memberships",
-        ["membership_type", "payment_status"],
-    )
-    op.create_index(op.f("ix_user_memberships_user_id"), "user_memberships", ["user_id"])
 
 
 def _create_lawyer_memberships() -> None:
@@ -126,14 +124,12 @@ def _create_lawyer_memberships() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_lawyer_memberships")),
         comment="律师会员",
     )
-    op.create_index(op.f("ix_lawyer_memberships_lawyer_id"), "lawyer_memberships", ["lawyer_id"])
 
 
 def downgrade() -> None:
     for table in reversed(TOUCHED):
         op.drop_trigger(f"update_{table}_updated_at", table)
-    op.drop_index(op.f("ix_lawyer_memberships_lawyer_id"), table_name="lawyer_memberships")
+    for name, table, *_ in reversed(INDEXES):
+        op.drop_index(op.f(name), table_name=table)
     op.drop_table("lawyer_memberships")
-    op.drop_index(op.f("ix_user_memberships_user_id"), table_name="user_memberships")
-    op.drop_index(op.f("ix_user_memberships_membership_type_payment_status"), table_name="user_memberships")
     op.drop_table("user_memberships")

@@ -22,6 +22,11 @@ NOW = sa.text("now()")
 ZERO = sa.text("0")
 NEW_UUID = sa.text("gen_random_uuid()")
 
+INDEXES = (
+    ("ix_user_credits_last_reset_date", "user_credits", ["last_reset_date"]),
+    ("ix_credit_purchase_records_status", "credit_purchase_records", ["status"]),
+    ("ix_credit_purchase_records_user_id", "credit_purchase_records", ["user_id"]),
+)
 TOUCHED = ("user_credits",)
 TOUCH = """\
 CREATE TRIGGER update_{table}_updated_at BEFORE UPDATE ON {table} FOR EACH ROW
@@ -31,6 +36,8 @@ WHEN (NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at) EXECUTE FUNCTION lawsk
 def upgrade() -> None:
     _create_user_credits()
     _create_credit_purchase_records()
+    for name, table, columns in INDEXES:
+        op.create_index(op.f(name), table, columns)
     for table in TOUCHED:
         op.create_trigger(f"update_{table}_updated_at", table, TOUCH.format(table=table))
 
@@ -55,7 +62,6 @@ def _create_user_credits() -> None:
         sa.PrimaryKeyConstraint("user_id", name=op.f("pk_user_credits")),
         comment="用户额度",
     )
-    op.create_index(op.f("ix_user_credits_last_reset_date"), "user_credits", ["last_reset_date"])
 
 
 def _create_credit_purchase_records() -> None:
@@ -91,15 +97,12 @@ def _create_credit_purchase_records() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_credit_purchase_records")),
         comment="额度购买记录",
     )
-    op.create_index(op.f("ix_credit_purchase_records_status"), "credit_purchase_records", ["status"])
-    op.create_index(op.f("ix_credit_purchase_records_user_id"), "credit_purchase_records", ["user_id"])
 
 
 def downgrade() -> None:
     for table in reversed(TOUCHED):
         op.drop_trigger(f"update_{table}_updated_at", table)
-    op.drop_index(op.f("ix_credit_purchase_records_user_id"), table_name="credit_purchase_records")
-    op.drop_index(op.f("ix_credit_purchase_records_status"), table_name="credit_purchase_records")
+    for name, table, *_ in reversed(INDEXES):
+        op.drop_index(op.f(name), table_name=table)
     op.drop_table("credit_purchase_records")
-    op.drop_index(op.f("ix_user_credits_last_reset_date"), table_name="user_credits")
     op.drop_table("user_credits")
