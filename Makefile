@@ -1,0 +1,71 @@
+# Everything a developer types. `make` lists it.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-container check lint types docs docs-check expected bench clean
+
+# The first Python that is new enough; PYTHON=... chooses another.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo $$python; break; }; done)
+BIN := .venv/bin
+STAMP := .venv/.complete
+# Further arguments: make test ARGS="-k preflight -x", make demo ARGS="--users 100"
+ARGS ?=
+
+##@ Start here
+
+help: ## list these targets
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup ## upgrade a legacy database on servers of its own, end to end
+	@$(BIN)/tool demo $(ARGS)
+
+test: setup ## run the tests (TEST_DATABASE_URL, else Docker, else an embedded server)
+	@$(BIN)/pytest -m "not container" $(ARGS)
+
+##@ Development
+
+setup: $(STAMP) ## make the virtual environment, once and after changes to the dependencies
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: Python 3.10 or newer is needed" >&2; \
+		echo "hint:  install one, or name it: make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv || { rm -rf .venv; \
+		echo "hint:  on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "installing into .venv ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+check: setup lint types docs-check ## run every check but the tests
+	@$(BIN)/pytest --quiet tests/test_architecture.py
+
+lint: setup ## ruff: rules and format
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+
+types: setup ## mypy, strict
+	@$(BIN)/mypy --no-error-summary
+
+test-container: setup ## run the tests that need a Docker daemon (POSTGRES_IMAGE, default postgres:16-alpine)
+	@$(BIN)/pytest -m container $(ARGS)
+
+bench: setup ## measure: ratios against the limits, in one run
+	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+##@ Generated files
+
+docs: setup ## write the generated pages of docs/ again
+	@$(BIN)/python docs/generate.py
+
+docs-check: setup ## fail where a generated page is out of date
+	@$(BIN)/python docs/generate.py --check
+
+expected: setup ## write the expected structure of every revision again
+	@$(BIN)/python -m rollout.expected_manifests
+
+##@ Tidy up
+
+clean: ## remove what make and the tools made; var/ with its backups stays
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
