@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import ENUM, JSONB
 
 revision = "cff7cdcfa179"
 down_revision = None
-branch_labels = None
+branch_labels = ("baseline",)
 depends_on = None
 
 family = "baseline"
