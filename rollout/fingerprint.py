@@ -56,10 +56,9 @@ def rows_fingerprint(connection: Connection, query: str, columns: Sequence[str])
     """Fingerprint the rows of a query (SQL text without a semicolon) over the named columns, in their order."""
     row = ", ".join(f"q.{quote(column)}" for column in columns)
     sums = ", ".join(f"coalesce(sum(hashtextextended(r, {seed})), 0)" for seed in _SEEDS)
-    # OFFSET 0 keeps the planner from computing the row's text once per hash. A name may hold a percent sign.
+    # OFFSET 0 keeps the planner from computing the row's text once per hash.
     result = connection.exec_driver_sql(
-        f"SELECT count(*), {sums} FROM (SELECT ROW({row})::text AS r FROM ({query}) AS q OFFSET 0) AS t",
-        execution_options={"no_parameters": True},
+        f"SELECT count(*), {sums} FROM (SELECT ROW({row})::text AS r FROM ({query}) AS q OFFSET 0) AS t"
     ).one()
     digest = "-".join(format(int(value) % 2**80, "020x") for value in result[1:])
     return Fingerprint(int(result[0]), digest)
