@@ -152,7 +152,7 @@ def lock(connection: Connection, found: Iterable[Relation]) -> None:
     names = [f"ONLY {quote(one.schema, one.name)}" for one in found if one.is_compared]
     for start in range(0, len(names), _LOCKS_AT_ONCE):
         some = ", ".join(names[start : start + _LOCKS_AT_ONCE])
-        _execute(connection, f"LOCK TABLE {some} IN ACCESS SHARE MODE")
+        connection.exec_driver_sql(f"LOCK TABLE {some} IN ACCESS SHARE MODE")
 
 
 def read(
@@ -203,7 +203,7 @@ def sequence_positions(connection: Connection, found: Iterable[Relation]) -> dic
             f"SELECT {i}, last_value, is_called FROM {quote(one.schema, one.name)}" for i, one in enumerate(some)
         )
         with _savepoint(connection):
-            for i, *position in _execute(connection, " UNION ALL ".join(selects)):
+            for i, *position in connection.exec_driver_sql(" UNION ALL ".join(selects)):
                 positions[some[i].schema, some[i].name] = _position(position)
     return positions
 
@@ -215,11 +215,6 @@ def _why_not(one: Relation) -> str:
     if one.kind == "f":
         return say("its rows live on another server")
     return say("a restore computes it anew")
-
-
-def _execute(connection: Connection, sql: str) -> Any:
-    """Execute SQL that holds quoted names: they may hold colons and percent signs."""
-    return connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
 
 
 @contextmanager

@@ -1,0 +1,201 @@
+"""Backups: one snapshot, dumped by pg_dump and fingerprinted beside it, written whole or not at all."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import DBAPIError
+
+from rollout import backup_manifest
+from rollout.backup_dump import DumpJob, make, server_says
+from rollout.backup_manifest import DUMP, Manifest
+from rollout.database import describe, engine_for, first_line, sqlstate
+from rollout.errors import BackupFailed
+from rollout.messages import say
+from rollout.postgres_tools import read_back, tool_for
+from rollout.prove import prove as prove_backup
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rollout.backup_manifest import Proof
+    from rollout.postgres_tools import Tool
+    from rollout.run import Run
+    from rollout.settings import Server, Settings
+
+# gzip's fastest level: half the time of its default for a tenth more bytes.
+_COMPRESS = "1"
+
+# Where the settings say "wait for ever": two sessions of ours must not wait for each other through a third one's.
+_LONGEST_LOCK_WAIT = 600.0
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A backup on disk; ``proof`` is None until a restore has shown the same contents."""
+
+    path: Path
+    manifest: Manifest
+    proof: Proof | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the keys of cli.md."""
+        return {
+            "path": str(self.path),
+            "bytes": self.manifest.bytes,
+            "proven": self.proof is not None,
+            "tables": [
+                {"schema": t.schema, "name": t.name, "rows": t.rows, "fingerprint": t.fingerprint}
+                for t in self.manifest.contents.tables
+            ],
+        }
+
+
+def create(
+    settings: Settings, run: Run, *, server: Server | None = None, jobs: int = 2, compress: str | None = None,
+    prove: bool = False,
+) -> Backup:  # fmt: skip
+    """Back up a database (default: the target) into ``settings.backups``; ``prove``: and prove it.
+
+    ``compress`` as pg_dump's --compress. In ``run.result``: cli.md's keys where the command is a backup one, else
+    ``backup``, the path. Raises ``BackupFailed``, ``LockNotAcquired``, ``PreflightFailed`` (no fitting pg_dump).
+    https://www.postgresql.org/docs/current/app-pgdump.html, functions-admin.html (pg_export_snapshot)
+    """
+    server = server or settings.target
+    engine = engine_for(server)
+    try:
+        with _explained():
+            with engine.connect() as connection:
+                target = describe(connection, server)
+            run.target = run.target or target
+            tool = tool_for("pg_dump", target.major)
+            reader = tool_for("pg_restore", 0, oldest=tool.major)
+            name = _name(target.dbname, run)
+            with _partial(settings.backups, name) as partial:
+                wait_at_most = settings.lock_timeout or _LONGEST_LOCK_WAIT
+                database = server.to_database(target.dbname)
+                job = DumpJob(
+                    run, engine, database, target, tool, name, partial, jobs, compress or _COMPRESS, wait_at_most
+                )
+                with run.step("backup") as step:
+                    manifest = make(job)
+                    step.detail = say("{bytes} bytes, {tables} tables", bytes=manifest.bytes,
+                                      tables=len(manifest.contents.tables))  # fmt: skip
+                _read_back(run, partial, reader)
+                path = _publish(partial, settings.backups / name)
+    finally:
+        engine.dispose()
+    proof = prove_backup(settings, run, path, manifest, jobs=jobs) if prove else None
+    return _told(run, Backup(path, manifest, proof))
+
+
+def _told(run: Run, backup: Backup) -> Backup:
+    """Put what cli.md promises into the run's result."""
+    if run.command.startswith("backup"):
+        run.result.update(backup.as_json())
+    else:
+        run.result["backup"] = str(backup.path)
+    return backup
+
+
+def _name(dbname: str, run: Run) -> str:
+    """Return a backup's name: database, time (UTC), run."""
+    safe = re.sub(r"[^\w.-]", "_", dbname).lstrip(".-")[:60]
+    return f"{safe or 'database'}-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{run.run_id[:8]}"
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what the server or the file system says into a ``BackupFailed``."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise server_says(first_line(error), sqlstate(error)) from error
+    except OSError as error:
+        raise BackupFailed(
+            say("the backup cannot be written: {reason}", reason=f"{error.strerror}: {error.filename}"),
+            hint=say("Make room or mend the rights there, or set ROLLOUT_DIR to another directory."),
+        ) from error
+
+
+@contextmanager
+def _partial(backups: Path, name: str) -> Iterator[Path]:
+    """Make the directory that a backup is written in (0700); remove it where it did not become one."""
+    if (backups / name).exists():
+        raise BackupFailed(say("there is a backup {name} already", name=name), hint=say("Run this again."))
+    backups.mkdir(mode=0o700, parents=True, exist_ok=True)
+    partial = backups / f".{name}.partial"
+    partial.mkdir(mode=0o700)
+    try:
+        yield partial
+    finally:
+        if partial.exists():
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _publish(partial: Path, path: Path) -> Path:
+    """Give a whole backup its name."""
+    partial.rename(path)
+    backup_manifest.fsync(path.parent)
+    return path
+
+
+def _read_back(run: Run, directory: Path, tool: Tool) -> None:
+    """Read the whole archive with pg_restore; raise ``BackupFailed`` where it cannot."""
+    with run.step("read back"):
+        problem = read_back(tool, directory / DUMP)
+        if problem is not None:
+            raise BackupFailed(
+                say("the backup cannot be read back: {reason}", reason=problem),
+                hint=say("Do not use this backup; take another one (`tool backup list`)."),
+            )
+
+
+def check(path: Path, run: Run, *, quick: bool = False) -> Manifest:
+    """Check that a backup is what it was: manifest, every file's hash, and (not ``quick``) the whole archive read back.
+
+    Raises ``BackupFailed`` with a finding for every file that is not.
+    """
+    manifest = backup_manifest.read(path)
+    done = 0
+
+    def told(size: int) -> None:
+        nonlocal done
+        done += size
+        run.listener.progress("check files", done, manifest.bytes, "bytes")
+
+    with run.step("check files") as step:
+        findings = backup_manifest.check_files(path, manifest, told)
+        if findings:
+            first = f"{findings[0].subject}: {findings[0].problem}"
+            raise BackupFailed(
+                say(
+                    "{path} is not what it was ({count} findings; {first})", path=path, count=len(findings), first=first
+                ),
+                hint=findings[0].hint,
+                findings=findings,
+            )
+        step.detail = say("{count} files", count=len(manifest.files))
+    if not quick:
+        _read_back(run, path, tool_for("pg_restore", 0, oldest=manifest.client_major))
+    return manifest
+
+
+def verify(path: Path, *, run: Run, settings: Settings | None = None, quick: bool = False) -> Backup:
+    """Check a backup and, with ``settings`` and not ``quick``, prove it again on the target's server.
+
+    In ``run.result``: cli.md's keys. Raises ``BackupFailed``, with findings.
+    """
+    run.result.update({"path": str(path), "proven": False})
+    manifest = check(path, run, quick=quick)
+    if settings is not None and not quick:
+        proof: Proof | None = prove_backup(settings, run, path, manifest)
+    else:
+        proof = backup_manifest.read_proof(path)
+    return _told(run, Backup(path, manifest, proof))

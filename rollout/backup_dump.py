@@ -1,0 +1,167 @@
+"""Making a dump: one snapshot, written by pg_dump, and read beside it for the manifest."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from concurrent.futures import wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from rollout import backup_manifest, databases
+from rollout.backup_manifest import DUMP, Manifest
+from rollout.contents import in_background, lock, read, relations, sequence_positions, snapshot
+from rollout.database import VERSION_TABLE, quote
+from rollout.errors import BackupFailed, LockNotAcquired
+from rollout.messages import say
+from rollout.postgres_tools import run_tool
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+    from rollout.contents import Contents, Relation
+    from rollout.database import Target
+    from rollout.errors import RolloutError
+    from rollout.postgres_tools import Tool
+    from rollout.run import Run
+    from rollout.settings import Server
+
+# A dump has no indexes and is compressed; less room than this share of the tables is visibly too little.
+_LEAST_SHARE = 4
+_LEAST_ROOM = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class DumpJob:
+    """What making one dump needs; ``lock_timeout`` in seconds, ``compress`` as pg_dump's --compress."""
+
+    run: Run
+    engine: Engine
+    server: Server
+    target: Target
+    tool: Tool
+    name: str
+    directory: Path
+    jobs: int
+    compress: str
+    lock_timeout: float
+
+
+def make(job: DumpJob) -> Manifest:
+    """Dump and read the database on one snapshot; write everything but the backup's name."""
+    begin = time.monotonic()
+    with snapshot(job.engine, lock_timeout=job.lock_timeout) as connection:
+        found = relations(connection)
+        size = sum(one.size for one in found)
+        _require_room(job, size)
+        exported = str(connection.execute(text("SELECT pg_export_snapshot()")).scalar_one())
+        lock(connection, found)
+        first = sequence_positions(connection, found)
+        contents = _dump_and_read(job, connection, found, exported, size)
+        last = sequence_positions(connection, found)
+        contents.sequences = [
+            replace(one, first=first[one.schema, one.name], last=last[one.schema, one.name])
+            for one in contents.sequences
+        ]
+        manifest = _manifest(job, connection, contents, size)
+    backup_manifest.write_catalog(job.directory, contents.catalog)
+    manifest.files = backup_manifest.hash_files(job.directory)
+    manifest.seconds = round(time.monotonic() - begin, 3)
+    backup_manifest.write(job.directory, manifest)
+    return manifest
+
+
+def _manifest(job: DumpJob, connection: Connection, contents: Contents, size: int) -> Manifest:
+    """Write down what this snapshot is of."""
+    roles = (Path(__file__).parent / "sql" / "needed_roles.sql").read_text(encoding="utf-8")
+    extensions = connection.execute(text("SELECT extname::text, extversion FROM pg_extension ORDER BY 1"))
+    return Manifest(
+        name=job.name,
+        created_at=connection.execute(text("SELECT now()")).scalar_one(),  # when the transaction began
+        seconds=0.0,
+        host=job.target.host,
+        port=job.target.port,
+        dbname=job.target.dbname,
+        user=job.target.user,
+        server_version=job.target.server_version,
+        server_major=job.target.major,
+        client_version=job.tool.version,
+        revision=_revision(connection),
+        table_bytes=size,
+        database=databases.properties(connection),
+        extensions=[{"name": row[0], "version": row[1]} for row in extensions],
+        roles=[{"name": row[0], "member_of": row[1]} for row in connection.exec_driver_sql(roles)],
+        contents=contents,
+    )
+
+
+def _revision(connection: Connection) -> str | None:
+    """Return the revision that the database is at, if it is one of ours."""
+    table = quote("public", VERSION_TABLE)
+    there = connection.execute(text("SELECT to_regclass(:name) IS NOT NULL"), {"name": table}).scalar_one()
+    return connection.exec_driver_sql(f"SELECT version_num FROM {table}").scalar() if there else None
+
+
+def _require_room(job: DumpJob, size: int) -> None:
+    """Refuse where the disk has visibly too little room."""
+    uncompressed = job.compress.split(":")[0] in ("0", "none")
+    need = (size if uncompressed else size // _LEAST_SHARE) + _LEAST_ROOM
+    free = shutil.disk_usage(job.directory).free
+    if free < need:
+        raise BackupFailed(
+            say("the disk of {path} has {free} MB free; the backup needs {need} MB or more",
+                path=job.directory.parent, free=free // 2**20, need=need // 2**20),
+            hint=say("Make room there, or set ROLLOUT_DIR to a directory on a larger disk."),
+        )  # fmt: skip
+
+
+def _dump_and_read(job: DumpJob, connection: Connection, found: list[Relation], exported: str, size: int) -> Contents:
+    """Run pg_dump, and meanwhile read the same snapshot on the connection that exported it."""
+    arguments = [
+        "--format=directory",
+        f"--file={job.directory / DUMP}",
+        f"--jobs={job.jobs}",
+        f"--compress={job.compress}",
+        f"--snapshot={exported}",
+        f"--lock-wait-timeout={round(job.lock_timeout * 1000)}",
+    ]
+    told = time.monotonic()
+
+    def watch() -> None:
+        nonlocal told
+        if reading.done():
+            reading.result()  # what failed there ends pg_dump
+        if time.monotonic() - told > 1:
+            written = sum(path.stat().st_size for path in job.directory.rglob("*"))
+            job.run.listener.progress("backup", min(written, size), size, "bytes")
+            told = time.monotonic()
+
+    with in_background(connection, lambda: read(connection, found)) as reading:
+        outcome = run_tool(job.tool, arguments, server=job.server, watch=watch)
+        if not outcome.ok:
+            raise server_says(outcome.reason)
+        while not reading.done():
+            wait([reading], 0.2)
+            watch()
+        return reading.result()
+
+
+def server_says(reason: str, state: str | None = None) -> RolloutError:
+    """Return the error for what the server, or pg_dump, said."""
+    if state == "55P03" or re.search(r"lock timeout|could not obtain lock", reason):
+        return LockNotAcquired(
+            say("a table's lock did not come in time for the backup: {reason}", reason=reason),
+            hint=say("End the session that changes tables (see pg_stat_activity), then run this again."),
+        )
+    hint = say("Mend what is named, then run this again.")
+    if state == "42501" or "permission denied" in reason:
+        hint = say("Back up as the owner of the tables, or as a role with pg_read_all_data (PostgreSQL 14+).")
+    elif "row-level security" in reason or "row security" in reason:
+        hint = say("Back up as a role with BYPASSRLS, or as a superuser: others do not see every row.")
+    elif state == "53200":
+        hint = say("Raise max_locks_per_transaction on the server: a backup locks every table.")
+    return BackupFailed(say("the database cannot be backed up: {reason}", reason=reason), hint=hint)
