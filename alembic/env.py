@@ -3,6 +3,7 @@
 import sys
 
 from alembic import context
+
 from rollout import environment
 from rollout.errors import RolloutError
 

@@ -10,6 +10,7 @@ import typer
 
 from commands.frame import USAGE, Html, Json, To, Yes, ask, command, where
 from rollout.errors import RolloutError
+from rollout.messages import say
 from rollout.presentation import Speaker, result_lines
 from rollout.settings import load, speaks_chinese
 
@@ -150,19 +151,25 @@ def rollback(
     from rollout.rollback import Options
     from rollout.rollback import rollback as take_back
 
-    with command("rollback", as_json=json) as run:
+    with command("rollback", as_json=json, quiet=("receipt",)) as run:
         settings = load()
 
+        def show(going: list[Going]) -> None:
+            for one in going:
+                if one.object.startswith(("table ", "column ", "view ", "function ")):
+                    run.listener.note(say("  - {object}  {rows} row(s)", object=one.object, rows=one.rows))
+            run.listener.note(say("{count} object(s) go, with their constraints, indexes and triggers", count=len(going)))
+
         def confirm(going: list[Going]) -> bool:
+            show(going)
             rows = sum(one.rows for one in going if one.object.startswith("table "))
-            if not yes:
-                for one in going:
-                    run.listener.note(f"  - {one.object}  ({one.rows})")
             kept = "DISCARDED / 丢弃" if discard else "kept on the shelf / 保留在 rollout_shelf"
             question = f"{where(settings)}: {len(going)} objects go, {rows} rows {kept}. Go on? / 是否继续？"
             return ask(question, yes=yes)
 
-        take_back(settings, run, Options(to=to, discard=discard, receipt_only=receipt), confirm)
+        going = take_back(settings, run, Options(to=to, discard=discard, receipt_only=receipt), confirm)
+        if receipt:
+            show(going)
 
 
 def adopt(yes: Yes = False, json: Json = False) -> None:
@@ -172,10 +179,14 @@ def adopt(yes: Yes = False, json: Json = False) -> None:
     """
     from rollout.adoption import adopt as take_over
 
-    with command("adopt", as_json=json) as run:
+    with command("adopt", as_json=json, quiet=("objects",)) as run:
         settings = load()
 
         def confirm(revision: str) -> bool:
             return ask(f"{where(settings)}: record revision {revision}? / 记录为该版本？", yes=yes)
 
         take_over(settings, run, confirm)
+        if not json:
+            for one in run.result["objects"]:
+                if one["state"] != "present":
+                    typer.echo(f"{one['state']:<10} {one['object']}  {one['how']}".rstrip())

@@ -5,15 +5,15 @@ https://alembic.sqlalchemy.org/en/latest/cookbook.html#sharing-a-connection-acro
 
 from __future__ import annotations
 
-import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from models import metadata
+from models import core, metadata
 from rollout import adopt, memory, plan, transaction
 from rollout.database import OUR_SCHEMAS, VERSION_TABLE, engine_for, run_lock
-from rollout.errors import UNTOUCHED, RollbackFailed
+from rollout.errors import UNTOUCHED, PreflightFailed, RollbackFailed
 from rollout.messages import say
 from rollout.operations import LawskerImpl
 from rollout.settings import load
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from alembic.runtime.environment import EnvironmentContext
     from alembic.runtime.migration import MigrationContext
     from sqlalchemy import Connection
-
-log = logging.getLogger("lawsker")
-
 
 def run(context: EnvironmentContext) -> None:
     """Run what Alembic was asked for, in the way that fits."""
@@ -59,12 +56,13 @@ def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
     return not (kind == "schema" and name in OUR_SCHEMAS) and not (kind == "table" and name == VERSION_TABLE)
 
 
-def _is_in_models(item: Any, _name: str | None, kind: str, reflected: bool, compared: object) -> bool:
-    """Leave other people's tables, columns and indexes out of autogenerate: what only the database has is theirs."""
+def _is_in_models(item: Any, _name: str | None, kind: str, reflected: bool, compared: object) -> bool:  # noqa: FBT001
+    """Leave out of autogenerate what only the database has: other people's tables, and their additions to legacy ones."""
     if not reflected or compared is not None:
         return True
-    table = item if kind == "table" else getattr(item, "table", None)
-    return table is not None and table.name in metadata.tables and kind == "table"
+    table = item if kind == "table" else item.table
+    legacy = {mapper.local_table.name for mapper in core.Base.registry.mappers if mapper.class_.__module__ == core.__name__}
+    return table.name in metadata.tables and table.name not in legacy
 
 
 def run_on(context: EnvironmentContext, connection: Connection, preexisting: frozenset[str]) -> None:
@@ -79,12 +77,14 @@ def _plain(context: EnvironmentContext) -> None:
     settings = load()
     engine = engine_for(settings.target)
     try:
-        if not changes_revisions(context):
+        try:
+            wanted = _wanted(context)
+        except KeyError:
             with engine.connect() as connection:
                 run_on(context, connection, frozenset())
             return
         with run_lock(engine) as own:
-            steps = _steps(context, own)
+            steps = _steps(wanted, own)
             locks = {name: mode for name, mode in steps.locks().items() if plan.existing_tables(own, [name])}
             with transaction.open_transaction(
                 engine, locks, lock_timeout=settings.lock_timeout, statement_timeout=settings.statement_timeout
@@ -97,22 +97,25 @@ def _plain(context: EnvironmentContext) -> None:
         engine.dispose()
 
 
-def changes_revisions(context: EnvironmentContext) -> bool:
-    """Tell upgrade, downgrade and stamp from commands that only look (check, current)."""
-    return "destination_rev" in context.context_opts
-
-
-def _steps(context: EnvironmentContext, connection: Connection) -> plan.Plan:
-    """Plan what Alembic was asked for."""
-    start = plan.current(connection)
+def _wanted(context: EnvironmentContext) -> str | None:
+    """Return the revision that upgrade, downgrade or stamp was asked for; raise KeyError for commands that only look."""
     wanted = context.get_revision_argument()
-    if isinstance(wanted, tuple):
-        wanted = wanted[-1] if wanted else None
-    if isinstance(wanted, str) and wanted[:1] in "+-":
-        position = len(plan.up_to(start)) + int(wanted)
-        ids = [None, *(revision.id for revision in plan.history())]
-        wanted = ids[max(0, min(position, len(ids) - 1))]
-    return plan.make(start, plan.resolve(wanted) if wanted else None)
+    return wanted[-1] if isinstance(wanted, tuple) else wanted
+
+
+def _steps(wanted: str | None, connection: Connection) -> plan.Plan:
+    """Plan what Alembic was asked for; like Alembic, understand ``+2``, ``-1`` and ``REVISION-1``."""
+    start = plan.current(connection)
+    relative = re.fullmatch(r"(.*?)([+-]\d+)", wanted or "")
+    if relative is None:
+        return plan.make(start, plan.resolve(wanted) if wanted else None)
+    ids = [None, *(revision.id for revision in plan.history())]
+    position = ids.index(plan.resolve(relative[1]) if relative[1] else start) + int(relative[2])
+    if not 0 <= position < len(ids):
+        raise PreflightFailed(
+            say("{name} leads past the end of the history", name=wanted), hint=say("`alembic history` lists the revisions.")
+        )
+    return plan.make(start, ids[position])
 
 
 def prepare(connection: Connection, steps: plan.Plan, *, below_baseline: bool = False) -> frozenset[str]:
@@ -171,10 +174,12 @@ def _remember(*, ctx: MigrationContext, step: Any, **_: object) -> None:
 
 def _offline(context: EnvironmentContext) -> None:
     """Write SQL: for an empty database from base, for a clean legacy one from the baseline."""
-    _configure(context, dialect_name="postgresql", literal_binds=True, preexisting=frozenset())
+    kept = context.config.attributes.get("preexisting", frozenset())
+    _configure(context, dialect_name="postgresql", literal_binds=True, preexisting=kept)
     with context.begin_transaction():
         write = context.get_context().impl.static_output
         write("SET LOCAL search_path = public;")
+        write("SET LOCAL lock_timeout = '10s';")
         write(memory.SCHEMA_SQL.read_text(encoding="utf-8"))
         start = context.get_starting_revision_argument()
         if start is not None:

@@ -20,11 +20,11 @@ class Message(str):
     template: str
     values: dict[str, Any]
 
-    def __new__(cls, template: str, values: dict[str, Any]) -> Self:
+    def __new__(cls, template: str, values: dict[str, Any] | None = None) -> Self:
         """Format ``template`` with ``values``; both are kept on the message."""
         message = super().__new__(cls, template.format(**values) if values else template)
         message.template = template
-        message.values = values
+        message.values = values or {}
         return message
 
 

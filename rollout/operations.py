@@ -76,10 +76,9 @@ class LawskerImpl(PostgresqlImpl):
 
     __dialect__ = "postgresql"
 
-    def keeps(self, *keys: str) -> bool:
-        """Tell whether one of these objects (manifest keys) was there before us, and so is left alone."""
-        preexisting: frozenset[str] = self.context_opts.get("preexisting", frozenset())
-        return any(key in preexisting for key in keys)
+    def keeps(self, key: str) -> bool:
+        """Tell whether this object (a manifest key) was there before us, and so is left alone."""
+        return key in self.context_opts.get("preexisting", ())
 
     def create_table(self, table: Table, **kw: Any) -> None:
         """CREATE TABLE, unless it was there."""
@@ -93,12 +92,12 @@ class LawskerImpl(PostgresqlImpl):
 
     def add_column(self, table_name: str, column: Column[Any], **kw: Any) -> None:
         """ADD COLUMN, unless it was there."""
-        if not self.keeps(f"table {table_name}", f"column {table_name}.{column.name}"):
+        if not self.keeps(f"column {table_name}.{column.name}"):
             super().add_column(table_name, column, **kw)
 
     def drop_column(self, table_name: str, column: Column[Any], **kw: Any) -> None:
         """DROP COLUMN, unless it was there."""
-        if not self.keeps(f"table {table_name}", f"column {table_name}.{column.name}"):
+        if not self.keeps(f"column {table_name}.{column.name}"):
             super().drop_column(table_name, column, **kw)
 
     def alter_column(self, table_name: str, column_name: str, **kw: Any) -> None:
@@ -113,7 +112,7 @@ class LawskerImpl(PostgresqlImpl):
 
     def create_column_comment(self, column: Column[Any]) -> None:
         """COMMENT ON COLUMN, unless the column was there."""
-        if not self.keeps(f"table {column.table.name}", f"column {column.table.name}.{column.name}"):
+        if not self.keeps(f"column {column.table.name}.{column.name}"):
             super().create_column_comment(column)
 
     def add_constraint(self, const: Any, **kw: Any) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from rollout import adopt, memory, plan
 from rollout.change import change, write_report
 from rollout.database import describe, engine_for, quote
-from rollout.errors import UNTOUCHED, PreflightFailed, RollbackFailed
+from rollout.errors import UNTOUCHED, PreflightFailed, RollbackFailed, VerificationFailed
 from rollout.messages import say
 
 if TYPE_CHECKING:
@@ -44,40 +44,43 @@ class Options:
     receipt_only: bool = False
 
 
-def rollback(settings: Settings, run: Run, options: Options, confirm: Callable[[list[Going]], bool]) -> None:
+def rollback(
+    settings: Settings, run: Run, options: Options, confirm: Callable[[list[Going]], bool]
+) -> list[Going]:
     """Take revisions back; ``confirm`` sees the receipt first. Raises a ``RolloutError``, mostly ``RollbackFailed``.
 
-    Fills ``run.result`` with ``receipt``, ``from_revision``, ``to_revision``.
+    Returns the receipt; fills ``run.result`` with ``receipt``, ``from_revision``, ``to_revision``.
     """
     if options.receipt_only:
-        _show_receipt(settings, run, options)
-        return
+        return _only_receipt(settings, run, options)
     try:
         with memory.recorded(settings, run) as session:
-            _rollback(session, run, options, confirm)
+            return _rollback(session, run, options, confirm)
     finally:
         run.finish()
         write_report(settings, run)
 
 
-def _show_receipt(settings: Settings, run: Run, options: Options) -> None:
+def _only_receipt(settings: Settings, run: Run, options: Options) -> list[Going]:
     """Say what would go; change nothing."""
     engine = engine_for(settings.target)
     try:
         with engine.connect() as connection:
             run.target = describe(connection, settings.target)
             steps = _steps(connection, run, options)
-            receipt(connection, run, steps, shelve=not options.discard)
+            return receipt(connection, run, steps, shelve=not options.discard)
     finally:
         engine.dispose()
 
 
-def _rollback(session: Session, run: Run, options: Options, confirm: Callable[[list[Going]], bool]) -> None:
+def _rollback(
+    session: Session, run: Run, options: Options, confirm: Callable[[list[Going]], bool]
+) -> list[Going]:
     """Plan, show the receipt, ask, and go."""
     steps = _steps(session.own, run, options)
     if not steps.revisions:
         run.listener.note(say("nothing to do: the database is at that revision"))
-        return
+        return []
     _refuse_irreversible(steps)
     going = receipt(session.own, run, steps, shelve=not options.discard)
     if not confirm(going):
@@ -89,7 +92,11 @@ def _rollback(session: Session, run: Run, options: Options, confirm: Callable[[l
         if not options.discard:
             _shelve(connection, run, going)
 
-    change(session, run, steps, below_baseline=options.to == BEFORE_LAST_RUN, first=shelve)
+    try:
+        change(session, run, steps, below_baseline=options.to == BEFORE_LAST_RUN, first=shelve)
+    except VerificationFailed as error:
+        raise RollbackFailed(error.message, hint=error.hint, findings=error.findings) from error
+    return going
 
 
 def _steps(connection: Connection, run: Run, options: Options) -> plan.Plan:

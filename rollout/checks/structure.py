@@ -11,7 +11,16 @@ from rollout.messages import say
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rollout.manifest import Manifest
+
 _PARTS = ("index ", "trigger ", "rule ", "policy ", "constraint ", "column ")
+
+
+def _was_there(subject: Subject, manifest: Manifest, key: str) -> bool:
+    """Tell whether an object was there before us, itself or as a part of a table that was."""
+    table = f"table {key.partition(' ')[2].rpartition('.')[0]}"
+    part = manifest.made_by.get(table) == manifest.made_by[key]
+    return key in subject.preexisting or (part and table in subject.preexisting)
 
 
 def _compare(subject: Subject, kind: str) -> Iterator[Finding]:
@@ -20,7 +29,7 @@ def _compare(subject: Subject, kind: str) -> Iterator[Finding]:
         if not key.startswith(kind + " ") or subject.manifest.made_by[key] == subject.baseline:
             continue
         name = key.partition(" ")[2]
-        kept = key in subject.preexisting or f"table {name.rpartition('.')[0]}" in subject.preexisting
+        kept = _was_there(subject, subject.manifest, key)
         found = adopt.find(key, expected, subject.catalog) if kept else subject.catalog.get(key)
         if found is None:
             yield Finding(
@@ -103,11 +112,9 @@ def types_are_as_expected(subject: Subject) -> Iterator[Finding]:
 def nothing_is_left_over(subject: Subject) -> Iterator[Finding]:
     """Nothing that only later revisions make is there, but for what was there before us."""
     for key in subject.later.objects:
-        if key in subject.manifest or key in subject.preexisting or key not in subject.catalog:
+        if key in subject.manifest or key not in subject.catalog or _was_there(subject, subject.later, key):
             continue
         kind, _, name = key.partition(" ")
-        if f"table {name.rpartition('.')[0]}" in subject.preexisting:
-            continue
         yield Finding(
             name,
             say("{kind} belongs to a later revision", kind=kind),
