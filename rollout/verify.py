@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
 from rollout import manifest, memory, plan
-from rollout.checks import business, data, legacy, performance, preflight, security, structure  # noqa: F401 - they register
+from rollout.checks import (  # noqa: F401 - they register
+    accounts,
+    business,
+    data,
+    legacy,
+    performance,
+    preflight,
+    security,
+    structure,
+)
 from rollout.checks.registry import CHECKS, Area, Finding, Outcome, Subject, run_checks
 from rollout.database import describe, engine_for, raw_connection
 from rollout.errors import UNTOUCHED, VerificationFailed
@@ -61,7 +71,7 @@ def verify(settings: Settings, run: Run, *, areas: Iterable[str] = (), at: str |
         with run.step("verify") as step, engine.connect() as connection:
             read_only(connection, settings)
             revision = plan.resolve(at) if at else plan.current(connection)
-            outcome = run_areas(subject_at(connection, revision), chosen)
+            outcome = run_areas(replace(subject_at(connection, revision), settings=settings), chosen)
             if revision is None:
                 outcome.failed += 1
                 outcome.findings.append(

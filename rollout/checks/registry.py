@@ -45,7 +45,7 @@ class Subject:
 
     ``manifest``: everything that the schema has at ``revision``; ``later``: objects that only later revisions have;
     ``preexisting``: objects that were there before us; ``in_upgrade``: inside the upgrade's own transaction;
-    ``settings`` and ``steps`` are there for preflight only.
+    ``settings`` say where files are (None: no file is looked at); ``steps`` are there for preflight only.
     """
 
     connection: Connection

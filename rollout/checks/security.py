@@ -1,1 +1,198 @@
 """Security: secrets are nobody's to read, our tables have one owner, files are private."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from rollout import adopt
+from rollout.checks.registry import ERROR, WARNING, Area, Finding, Subject, check
+from rollout.database import OUR_SCHEMAS, quote
+from rollout.messages import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SECRETS = (
+    "users.password_hash",
+    "user_accounts.access_token",
+    "user_accounts.refresh_token",
+    "user_accounts.id_token",
+    "feishu_auths.access_token",
+    "feishu_auths.refresh_token",
+)
+"""Columns that only the application may read."""
+
+# Grantee 0 is PUBLIC: https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-ACLITEM
+_PUBLIC_MAY_READ = "EXISTS (SELECT FROM aclexplode({acl}) AS g WHERE g.grantee = 0 AND g.privilege_type = 'SELECT')"
+
+_OPEN_SECRETS = text(
+    f"""
+SELECT c.relname, a.attname, {_PUBLIC_MAY_READ.format(acl="c.relacl")} AS by_table,
+       {_PUBLIC_MAY_READ.format(acl="a.attacl")} AS by_column,
+       ARRAY(SELECT v.oid::regclass::text
+             FROM pg_depend d
+             JOIN pg_rewrite w ON w.oid = d.objid
+             JOIN pg_class v ON v.oid = w.ev_class
+             WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass
+               AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND v.relkind IN ('v', 'm')
+               AND {_PUBLIC_MAY_READ.format(acl="v.relacl")}
+             ORDER BY 1) AS by_views
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE n.nspname = 'public' AND c.relname || '.' || a.attname = ANY(:secrets)
+ORDER BY c.relname, a.attname
+"""
+)
+
+
+@check(Area.SECURITY)
+def secrets_are_private(subject: Subject) -> Iterator[Finding]:
+    """No password or token can be read by everybody (PUBLIC); a view that uses one and is open to all is a warning."""
+    for table, column, by_table, by_column, by_views in subject.connection.execute(
+        _OPEN_SECRETS, {"secrets": list(SECRETS)}
+    ):
+        if by_table or by_column:
+            yield Finding(
+                f"{table}.{column}",
+                say("everybody (PUBLIC) may read this column"),
+                f"REVOKE SELECT ON {table} FROM PUBLIC;"
+                if by_table
+                else f"REVOKE SELECT ({column}) ON {table} FROM PUBLIC;",
+            )
+        for view in by_views:
+            yield Finding(
+                view,
+                say("everybody (PUBLIC) may read this view, which uses {column}", column=f"{table}.{column}"),
+                f"REVOKE SELECT ON {view} FROM PUBLIC;",
+                WARNING,
+            )
+
+
+_DEFAULTS = text(
+    f"""
+SELECT pg_get_userbyid(d.defaclrole) AS role, n.nspname AS schema
+FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
+WHERE d.defaclobjtype = 'r' AND (d.defaclnamespace = 0 OR n.nspname = 'public')
+  AND pg_get_userbyid(d.defaclrole) = ANY(:roles) AND {_PUBLIC_MAY_READ.format(acl="d.defaclacl")}
+ORDER BY 1, 2
+"""
+)
+
+
+def _open_defaults(subject: Subject, roles: list[str], severity: str) -> Iterator[Finding]:
+    """Yield default privileges of these roles that let everybody read tables that they will make."""
+    for role, schema in subject.connection.execute(_DEFAULTS, {"roles": roles}):
+        place = f"IN SCHEMA {quote(schema)} " if schema else ""
+        yield Finding(
+            "default privileges",
+            say("everybody (PUBLIC) may read tables that {role} will make, those with tokens too", role=role),
+            f"ALTER DEFAULT PRIVILEGES FOR ROLE {quote(role)} {place}REVOKE SELECT ON TABLES FROM PUBLIC;",
+            severity,
+        )
+
+
+@check(Area.SECURITY)
+def new_tables_are_private(subject: Subject) -> Iterator[Finding]:
+    """Nobody who owns our tables or users has default privileges that let everybody read new tables (a warning)."""
+    owners = {subject.catalog[key]["owner"] for key in _tables(subject)}
+    yield from _open_defaults(subject, sorted(owners), WARNING)
+
+
+@check(Area.PREFLIGHT)
+def secrets_will_be_private(subject: Subject) -> Iterator[Finding]:
+    """Everybody may read neither the passwords that are there nor, by our default privileges, tables that we make."""
+    yield from (finding for finding in secrets_are_private(subject) if finding.severity == ERROR)
+    us = subject.connection.execute(text("SELECT current_user")).scalar_one()
+    yield from _open_defaults(subject, [us], ERROR)
+
+
+def _tables(subject: Subject) -> list[str]:
+    """Return the keys of users and of our tables and views, as far as they are there."""
+    ours = (
+        key
+        for key, revision in subject.manifest.made_by.items()
+        if key.startswith(("table ", "view ")) and revision != subject.baseline
+    )
+    return [key for key in (adopt.LEGACY_MARK, *ours) if key in subject.catalog]
+
+
+@check(Area.SECURITY, needs=(adopt.LEGACY_MARK,))
+def our_tables_have_the_owner_of_users(subject: Subject) -> Iterator[Finding]:
+    """Whoever owns users owns our tables and views too, or has the rights of those who do (else a warning)."""
+    if adopt.LEGACY_MARK not in subject.catalog:
+        return  # that it is missing is a finding of its own
+    owner: str = subject.catalog[adopt.LEGACY_MARK]["owner"]
+    others: dict[str, list[str]] = {}
+    for key in _tables(subject):
+        others.setdefault(subject.catalog[key]["owner"], []).append(key)
+    for other, keys in others.items():
+        member = subject.connection.execute(
+            text("SELECT pg_has_role(CAST(:owner AS name), CAST(:other AS name), 'USAGE')"),
+            {"owner": owner, "other": other},
+        ).scalar_one()
+        if member:
+            continue
+        names = [key.partition(" ")[2] for key in keys]
+        yield Finding(
+            ", ".join(names),
+            say("owned by {other}, users by {owner}", other=other, owner=owner),
+            " ".join(f"ALTER TABLE {name} OWNER TO {quote(owner)};" for name in names),
+            WARNING,
+        )
+
+
+@check(Area.SECURITY)
+def our_memory_is_private(subject: Subject) -> Iterator[Finding]:
+    """No rights of PUBLIC on the schemas rollout and rollout_shelf: they hold quarantined and shelved rows."""
+    rows = subject.connection.execute(
+        text(
+            "SELECT nspname FROM pg_namespace WHERE nspname = ANY(:schemas)"
+            " AND EXISTS (SELECT FROM aclexplode(nspacl) AS g WHERE g.grantee = 0) ORDER BY nspname"
+        ),
+        {"schemas": list(OUR_SCHEMAS)},
+    )
+    for schema in rows.scalars():
+        yield Finding(
+            f"schema {schema}",
+            say("everybody (PUBLIC) has rights on this schema"),
+            f"REVOKE ALL ON SCHEMA {schema} FROM PUBLIC;",
+        )
+
+
+@check(Area.SECURITY)
+def files_are_private(subject: Subject) -> Iterator[Finding]:
+    """Backups, reports and logs in ROLLOUT_DIR are their owner's alone (0700, 0600): they hold the database's rows."""
+    if subject.settings is None:
+        return
+    for directory in (subject.settings.backups, subject.settings.reports, subject.settings.directory / "logs"):
+        found = [path for path in _within(directory) if _is_open(path)]
+        if found:
+            yield Finding(
+                str(found[0]),
+                say("others may read or write this file or directory, and {count} more", count=len(found) - 1),
+                f"chmod -R go= {directory}",
+            )
+
+
+def _within(directory: Path) -> Iterator[Path]:
+    """Yield a directory and everything in it; what we may not list is private enough."""
+    if directory.is_dir():
+        yield directory
+    for parent, directories, files in os.walk(directory):
+        for name in (*directories, *files):
+            yield Path(parent) / name
+
+
+def _is_open(path: Path) -> bool:
+    """Tell whether anybody but the owner has rights on a file; a link has none of its own."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return False
+    return not stat.S_ISLNK(mode) and bool(stat.S_IMODE(mode) & 0o077)

@@ -1,0 +1,140 @@
+"""Accounts: types agree with roles, one primary account a user, Feishu ids agree, demo accounts have what they show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from rollout.checks import data
+from rollout.checks.registry import ERROR, WARNING, Area, Finding, Subject, check
+from rollout.messages import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_HOLDS = (
+    "EXISTS (SELECT FROM user_roles ur JOIN roles r ON r.id = ur.role_id WHERE ur.user_id = u.id AND r.name = '{}')"
+)
+_TYPE = f"CASE WHEN {_HOLDS.format('Lawyer')} THEN 'lawyer' WHEN {_HOLDS.format('Admin')} THEN 'admin' ELSE 'user' END"
+"""The type that a user's roles make, as the upgrade gives it: who is both Lawyer and Admin is a lawyer."""
+
+_SETTLED = "u.account_type IN ('user', 'lawyer', 'admin')"
+"""New users are ``pending`` or ``lawyer_pending`` until somebody decides: no type of theirs is wrong."""
+
+
+@check(Area.BUSINESS, needs=("column users.account_type",))
+def account_types_agree_with_roles(subject: Subject) -> Iterator[Finding]:
+    """No user has another account type than the roles make (a warning); new users may be pending."""
+    rows = subject.connection.exec_driver_sql(
+        "SELECT found, expected, count(*) FROM"
+        f" (SELECT u.account_type AS found, {_TYPE} AS expected FROM users u WHERE {_SETTLED}) AS types"
+        " WHERE found <> expected GROUP BY found, expected ORDER BY found, expected"
+    )
+    for found, expected, count in rows:
+        yield Finding(
+            "users.account_type",
+            say(
+                "{count} user(s) of type {found} have roles that make the type {expected}",
+                count=count,
+                found=found,
+                expected=expected,
+            ),
+            f"UPDATE users u SET account_type = '{expected}'"
+            f" WHERE account_type = '{found}' AND {_TYPE} = '{expected}';",
+            WARNING,
+        )
+
+
+@check(Area.BUSINESS, needs=("table workspace_mappings", "column users.account_type"))
+def workspace_types_agree_with_roles(subject: Subject) -> Iterator[Finding]:
+    """No workspace has another type than its user's roles make (a warning); demo workspaces may."""
+    rows = subject.connection.exec_driver_sql(
+        "SELECT found, expected, count(*) FROM"
+        f" (SELECT m.workspace_type AS found, {_TYPE} AS expected"
+        f" FROM workspace_mappings m JOIN users u ON u.id = m.user_id WHERE {_SETTLED} AND NOT m.is_demo) AS types"
+        " WHERE found <> expected GROUP BY found, expected ORDER BY found, expected"
+    )
+    for found, expected, count in rows:
+        yield Finding(
+            "workspace_mappings.workspace_type",
+            say(
+                "{count} workspace(s) of type {found} have users whose roles make the type {expected}",
+                count=count,
+                found=found,
+                expected=expected,
+            ),
+            f"UPDATE workspace_mappings m SET workspace_type = '{expected}' FROM users u WHERE u.id = m.user_id"
+            f" AND {_SETTLED} AND NOT m.is_demo AND workspace_type = '{found}' AND {_TYPE} = '{expected}';",
+            WARNING,
+        )
+
+
+@check(Area.BUSINESS, needs=("table user_accounts",))
+def one_account_is_primary(subject: Subject) -> Iterator[Finding]:
+    """No user has more than one primary account."""
+    several = "SELECT user_id FROM user_accounts WHERE is_primary GROUP BY user_id HAVING count(*) > 1"
+    count = subject.connection.exec_driver_sql(f"SELECT count(*) FROM ({several}) AS several").scalar_one()
+    if count:
+        yield Finding(
+            "user_accounts.is_primary",
+            say("{count} user(s) have several primary accounts", count=count),
+            f"SELECT * FROM user_accounts WHERE is_primary AND user_id IN ({several});",
+        )
+
+
+@check(Area.BUSINESS, needs=("table user_accounts", "table feishu_auths"))
+def feishu_accounts_agree(subject: Subject) -> Iterator[Finding]:
+    """Feishu accounts say the same as the older feishu_auths: who has which open id (else a warning)."""
+    # A warning, since a user may have bound another Feishu identity since, in either table.
+    cases = {
+        "a.user_id = f.user_id AND a.provider_account_id <> f.open_id": say("user(s) have two different Feishu ids"),
+        "a.user_id <> f.user_id AND a.provider_account_id = f.open_id": say("Feishu id(s) are another user's account"),
+    }
+    for condition, problem in cases.items():
+        source = f"FROM user_accounts a JOIN feishu_auths f ON {condition} WHERE a.provider = 'feishu'"
+        count = subject.connection.exec_driver_sql(f"SELECT count(*) {source}").scalar_one()
+        if count:
+            yield Finding(
+                "user_accounts.provider_account_id",
+                say("{count} {problem} by feishu_auths", count=count, problem=problem),
+                f"SELECT a.user_id, a.provider_account_id, f.user_id, f.open_id {source};",
+                WARNING,
+            )
+
+
+REQUIRED = {
+    "lawyer": ("specialties", "experience_years", "success_rate", "cases_handled", "client_rating", "demo_cases"),
+    "user": ("company", "cases_published", "total_amount", "demo_cases"),
+}
+"""What the demo page of each type shows."""
+
+REQUIRED_OF_CASES = ("id", "title", "amount", "status")
+
+
+@check(Area.BUSINESS, needs=("table demo_accounts",))
+def demo_data_is_complete(subject: Subject) -> Iterator[Finding]:
+    """Active demo accounts have the fields that they show (a warning for accounts that others added)."""
+    ours = {row["workspace_id"] for row in data.seeds()["demo_accounts"]["rows"]}
+    rows = subject.connection.execute(
+        text("SELECT workspace_id, demo_type, demo_data FROM demo_accounts WHERE is_active ORDER BY workspace_id")
+    )
+    for workspace, kind, values in rows:
+        missing = list(_missing(values, REQUIRED.get(kind, ())))
+        if missing:
+            yield Finding(
+                f"demo_accounts.{workspace}",
+                say("demo_data lacks {fields}", fields=", ".join(missing)),
+                f"SELECT demo_data FROM demo_accounts WHERE workspace_id = '{workspace}';",
+                ERROR if workspace in ours else WARNING,
+            )
+
+
+def _missing(values: Any, required: tuple[str, ...]) -> Iterator[str]:
+    """Yield the names of required fields that are not there or null, those of demo cases too."""
+    there = values if isinstance(values, dict) else {}
+    yield from (name for name in required if there.get(name) is None)
+    cases = there.get("demo_cases")
+    for number, case in enumerate(cases if isinstance(cases, list) else ()):
+        fields = case if isinstance(case, dict) else {}
+        yield from (f"demo_cases[{number}].{name}" for name in REQUIRED_OF_CASES if fields.get(name) is None)
