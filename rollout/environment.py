@@ -19,6 +19,8 @@ from rollout.operations import LawskerImpl
 from rollout.settings import load
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from alembic.runtime.environment import EnvironmentContext
     from alembic.runtime.migration import MigrationContext
     from sqlalchemy import Connection
@@ -161,31 +163,45 @@ def _remember(*, ctx: MigrationContext, step: Any, **_: object) -> None:
     revisions = {revision.id: revision for revision in plan.history()}
     if step.is_upgrade:
         for identifier in step.up_revision_ids:
-            one = revisions[identifier]
-            values = ", ".join(f"'{value}'" for value in (one.id, one.family, one.path.name, one.sha256))
-            ctx.execute(
-                "INSERT INTO rollout.applied_revisions (revision, family, file_name, file_sha256)"
-                f" VALUES ({values}) ON CONFLICT (revision) DO NOTHING"
-            )
+            ctx.execute(_applied(revisions[identifier]))
     else:
         for identifier in step.up_revision_ids:
             ctx.execute(f"DELETE FROM rollout.applied_revisions WHERE revision = '{identifier}'")
 
 
+def _applied(revision: plan.Revision) -> str:
+    """Return the statement that remembers a revision as applied."""
+    values = ", ".join(f"'{value}'" for value in (revision.id, revision.family, revision.path.name, revision.sha256))
+    return (
+        "INSERT INTO rollout.applied_revisions (revision, family, file_name, file_sha256)"
+        f" VALUES ({values}) ON CONFLICT (revision) DO NOTHING"
+    )
+
+
 def _offline(context: EnvironmentContext) -> None:
     """Write SQL: for an empty database from base, for a clean legacy one from the baseline."""
     kept = context.config.attributes.get("preexisting", frozenset())
-    _configure(context, dialect_name="postgresql", literal_binds=True, preexisting=kept)
+    # With the driver's own paramstyle every % in the script would be doubled.
+    named = {"paramstyle": "named"}
+    _configure(context, dialect_name="postgresql", dialect_opts=named, literal_binds=True, preexisting=kept)
     with context.begin_transaction():
         write = context.get_context().impl.static_output
         write("SET LOCAL search_path = public;")
         write("SET LOCAL lock_timeout = '10s';")
         write(memory.SCHEMA_SQL.read_text(encoding="utf-8"))
-        start = context.get_starting_revision_argument()
-        if start is not None:
-            for key, revision in adopt.baseline_objects():
-                write(
-                    "INSERT INTO rollout.preexisting_objects (object, revision)"
-                    f" VALUES ('{key}', '{revision}') ON CONFLICT DO NOTHING;"
-                )
+        if context.get_starting_revision_argument() == plan.history()[0].id:
+            _write_legacy_start(write)
         context.run_migrations()
+
+
+def _write_legacy_start(write: Callable[[str], None]) -> None:
+    """Write what an upgrade of a clean legacy database finds done: the baseline, whose objects are all others'."""
+    first = plan.history()[0]
+    write(
+        f"CREATE TABLE public.{VERSION_TABLE} (version_num varchar(32) NOT NULL,"
+        f" CONSTRAINT {VERSION_TABLE}_pkc PRIMARY KEY (version_num));"
+    )
+    write(f"INSERT INTO public.{VERSION_TABLE} (version_num) VALUES ('{first.id}');")
+    write(_applied(first) + ";")
+    for key, revision in adopt.baseline_objects():
+        write(f"INSERT INTO rollout.preexisting_objects (object, revision) VALUES ('{key}', '{revision}');")
