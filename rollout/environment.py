@@ -189,7 +189,8 @@ def _offline(context: EnvironmentContext) -> None:
         write("SET LOCAL search_path = public;")
         write("SET LOCAL lock_timeout = '10s';")
         write(memory.SCHEMA_SQL.read_text(encoding="utf-8"))
-        if context.get_starting_revision_argument() == plan.history()[0].id:
+        start = context.get_starting_revision_argument()
+        if start is not None and plan.resolve(str(start)) == plan.history()[0].id:
             _write_legacy_start(write)
         context.run_migrations()
 
