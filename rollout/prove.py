@@ -54,7 +54,7 @@ def prove(settings: Settings, run: Run, path: Path, manifest: Manifest, *, jobs:
                 seconds = round(time.monotonic() - begin, 3)
             errors = [finding for finding in findings if finding.severity == ERROR]
             run.findings += [finding for finding in findings if finding.severity != ERROR]
-            version = str(admin.execute(text("SHOW server_version")).scalar_one())
+            version = str(admin.execute(text("SHOW server_version")).scalar_one()).split(" ")[0]
     finally:
         engine.dispose()
     if errors:
