@@ -50,7 +50,11 @@ class FileEntry:
 
 @dataclass
 class Manifest:
-    """What a backup is of; ``database``: sql/database_properties.sql, ``roles``: name and ``member_of``."""
+    """What a backup is of.
+
+    ``table_bytes``: its tables' size on the server; ``database``: see sql/database_properties.sql; ``roles``: those that
+    a restore needs, each with ``name`` and ``member_of``.
+    """
 
     name: str
     created_at: datetime
@@ -63,6 +67,7 @@ class Manifest:
     server_major: int
     client_version: str
     revision: str | None
+    table_bytes: int
     database: dict[str, Any]
     extensions: list[dict[str, str]]
     roles: list[dict[str, Any]]
