@@ -51,7 +51,8 @@ class Docket:
         """Return the user index of the case's lawyer (None: nobody's), and the case's status."""
         if case % 4 == 0 or not self.busy_lawyers:
             return None, "EXPIRED" if case % 32 == 0 else "PENDING"
-        group, member = divmod(case * 7919 % self.busy_lawyers, 4)
+        turn = case - case // 4 - 1  # counts the cases that are somebody's
+        group, member = divmod(turn * 7919 % self.busy_lawyers, 4)
         done = member == 3
         return people.lawyer(group * 5 + member), "COMPLETED" if done else STATUSES[case % 7]
 
