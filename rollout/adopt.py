@@ -63,7 +63,8 @@ def inspect(connection: Connection, steps: plan.Plan) -> list[ObjectState]:
     for key, definition in wanted.of_revisions(pending):
         revision = wanted.made_by[key]
         if pending[revision] == BASELINE_FAMILY:
-            if existing or key in there:
+            # An extension is no part of anybody's legacy core: the baseline makes it where it is missing.
+            if key in there or (existing and not key.startswith("extension ")):
                 state = PRESENT if key in there else MISSING
                 found.append(ObjectState(key, revision, state, is_legacy=existing))
         elif not _is_part(key, wanted):
