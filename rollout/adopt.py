@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rollout import catalog, manifest, plan
+from rollout.database import server_major
 from rollout.errors import PreflightFailed
 from rollout.messages import say
 
@@ -54,8 +55,7 @@ def inspect(connection: Connection, steps: plan.Plan) -> list[ObjectState]:
     On a database with a legacy core the baseline makes nothing: all its objects are kept, there or not
     (``rollout.checks.legacy`` tells whether what is there is good enough).
     """
-    major = connection.connection.dbapi_connection.server_version // 10_000  # type: ignore[union-attr]
-    wanted = manifest.at([revision.id for revision in plan.up_to(steps.target)], major=major)
+    wanted = manifest.at([revision.id for revision in plan.up_to(steps.target)], major=server_major(connection))
     pending = {revision.id: revision.family for revision in steps.revisions}
     there = catalog.read(connection)
     existing = LEGACY_MARK in there
@@ -81,10 +81,10 @@ def baseline_objects() -> Iterator[tuple[str, str]]:
         yield key, first
 
 
-def made_by(steps: plan.Plan) -> Iterator[tuple[str, Definition]]:
-    """Yield (key, definition) of everything that these revisions make, with what tables bring along."""
+def made_by(connection: Connection, steps: plan.Plan) -> Iterator[tuple[str, Definition]]:
+    """Yield (key, definition) of everything that these revisions make on this server, with what tables bring along."""
     highest = steps.start if steps.downwards else steps.target
-    wanted = manifest.at([revision.id for revision in plan.up_to(highest)], major=0)
+    wanted = manifest.at([revision.id for revision in plan.up_to(highest)], major=server_major(connection))
     yield from wanted.of_revisions([revision.id for revision in steps.revisions])
 
 

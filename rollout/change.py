@@ -60,7 +60,7 @@ def change(
         with interrupt.cancelling(raw_connection(connection)):
             with run.step("fingerprint") as step:
                 preexisting = environment.prepare(connection, steps, below_baseline=below_baseline)
-                before = preserve.take(connection, adopt.WRITTEN, leaving=_leaving(steps, preexisting), deep=deep)
+                before = preserve.take(connection, adopt.WRITTEN, leaving=_leaving(connection, steps, preexisting), deep=deep)
                 run.result["preserved"] = before.preserved()
                 step.detail = say("{tables} tables, {rows} rows", **before.preserved())
             if first is not None:
@@ -79,11 +79,11 @@ def change(
         _after_commit(session, run, steps)
 
 
-def _leaving(steps: plan.Plan, preexisting: frozenset[str]) -> frozenset[str]:
+def _leaving(connection: Connection, steps: plan.Plan, preexisting: frozenset[str]) -> frozenset[str]:
     """Return the objects that a downgrade takes away."""
     if not steps.downwards:
         return frozenset()
-    return frozenset(key for key, _ in adopt.made_by(steps) if key not in preexisting)
+    return frozenset(key for key, _ in adopt.made_by(connection, steps) if key not in preexisting)
 
 
 def _run_revisions(connection: Connection, steps: plan.Plan, preexisting: frozenset[str]) -> None:

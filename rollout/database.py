@@ -133,6 +133,11 @@ def raw_connection(connection: Connection) -> psycopg2.extensions.connection:
     return cast("psycopg2.extensions.connection", connection.connection.dbapi_connection)
 
 
+def server_major(connection: Connection) -> int:
+    """Return the server's major version."""
+    return raw_connection(connection).server_version // 10_000
+
+
 @contextmanager
 def run_lock(engine: Engine) -> Iterator[Connection]:
     """Hold the exclusive lock of a run on a connection of its own, in autocommit; yield that connection.

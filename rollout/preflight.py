@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rollout import plan, postgres_tools, verify
 from rollout.checks.registry import CHECKS, Area, Finding, Outcome, run_checks
-from rollout.database import describe, engine_for, raw_connection
+from rollout.database import describe, engine_for, server_major
 from rollout.errors import PreflightFailed
 from rollout.messages import say
 
@@ -55,7 +55,7 @@ def _outcome(connection: Connection, settings: Settings, steps: plan.Plan) -> Ou
     chosen = [one for one in CHECKS.values() if one.area is Area.PREFLIGHT or one.name == "legacy_core_is_compatible"]
     outcome = run_checks(chosen, subject)
     try:
-        postgres_tools.tool_for("pg_dump", raw_connection(connection).server_version // 10_000)
+        postgres_tools.tool_for("pg_dump", server_major(connection))
     except PreflightFailed as error:
         outcome.failed += 1
         outcome.findings.append(

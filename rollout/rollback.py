@@ -161,7 +161,7 @@ def receipt(connection: Connection, run: Run, steps: plan.Plan, *, shelve: bool)
     preexisting = memory.preexisting(connection)
     going: list[Going] = []
     with run.step("receipt") as step:
-        for key, _ in adopt.made_by(steps):
+        for key, _ in adopt.made_by(connection, steps):
             kind, _, name = key.partition(" ")
             table = name.rpartition(".")[0]
             if key in preexisting or f"table {table}" in preexisting:

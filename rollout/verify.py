@@ -19,7 +19,7 @@ from rollout.checks import (  # noqa: F401 - they register
     structure,
 )
 from rollout.checks.registry import CHECKS, Area, Finding, Outcome, Subject, run_checks
-from rollout.database import describe, engine_for, raw_connection
+from rollout.database import describe, engine_for, server_major
 from rollout.errors import UNTOUCHED, VerificationFailed
 from rollout.messages import say
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 def subject_at(connection: Connection, revision: str | None, *, in_upgrade: bool = False) -> Subject:
     """Return what checks need to look at a database that stands at ``revision``."""
-    major = raw_connection(connection).server_version // 10_000
+    major = server_major(connection)
     connection.execute(text("SET LOCAL search_path = public"))
     readable = connection.execute(
         text("SELECT to_regnamespace('rollout') IS NULL OR has_schema_privilege('rollout', 'USAGE')")
