@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["EmbeddedServer", "wheel_bin"]
+__all__ = ["EmbeddedServer", "end_with_parent", "wheel_bin"]
 
 HOST = "127.0.0.1"
 
@@ -220,7 +220,7 @@ class EmbeddedServer:
                 env=_ENVIRONMENT,
                 cwd="/",
                 start_new_session=True,  # Ctrl-C is for us, not for the server
-                preexec_fn=_end_with_parent(),  # noqa: PLW1509 - has to follow the change of user, which undoes it
+                preexec_fn=end_with_parent(signal.SIGQUIT),  # noqa: PLW1509 - after the change of user, which undoes it
                 **self._account,
             )
         end = time.monotonic() + _START_SECONDS
@@ -263,8 +263,8 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _end_with_parent() -> Callable[[], None] | None:
-    """Return what a child calls to end with the thread that forked it; None where there is no prctl.
+def end_with_parent(number: signal.Signals) -> Callable[[], None] | None:
+    """Return what a child calls to get this signal when the thread that forked it ends; None where there is no prctl.
 
     https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
     """
@@ -274,7 +274,7 @@ def _end_with_parent() -> Callable[[], None] | None:
     parent = os.getpid()
 
     def tie() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
+        prctl(_PR_SET_PDEATHSIG, number)
         if os.getppid() != parent:  # it died before the call
             os._exit(1)
 
