@@ -1,4 +1,12 @@
 -- The older sign-in table that some production databases have already. Sample data only.
+DO $uuid$
+BEGIN
+    -- Built in since PostgreSQL 13; version 12 has it in pgcrypto.
+    IF to_regprocedure('gen_random_uuid()') IS NULL THEN
+        CREATE EXTENSION pgcrypto;
+    END IF;
+END
+$uuid$;
 CREATE TABLE feishu_auths (
     id               uuid NOT NULL DEFAULT gen_random_uuid(),
     user_id          uuid NOT NULL,
