@@ -47,3 +47,15 @@ CREATE TABLE IF NOT EXISTS rollout.quarantine (
     quarantined_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX IF NOT EXISTS ix_quarantine_run_id ON rollout.quarantine (run_id, table_name);
+
+-- What an import run wrote: what was there before an update, and a hash of the row as the run left it (an edit shows).
+CREATE TABLE IF NOT EXISTS rollout.import_changes (
+    id         bigint GENERATED ALWAYS AS IDENTITY,
+    run_id     text NOT NULL,
+    table_name text NOT NULL,
+    row_key    text NOT NULL,
+    action     text NOT NULL CHECK (action IN ('insert', 'update', 'seen')),
+    previous   jsonb,
+    content    bigint NOT NULL
+);
+CREATE INDEX IF NOT EXISTS ix_import_changes_table_name ON rollout.import_changes (table_name, run_id);

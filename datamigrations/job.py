@@ -1,0 +1,171 @@
+"""A data migration's frame: what it was asked for, its counts, its transaction, and what is said when that fails."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from rollout import interrupt, transaction
+from rollout.database import first_line, raw_connection, sqlstate
+from rollout.errors import (
+    CHANGED,
+    ROLLED_BACK,
+    UNTOUCHED,
+    Interrupted,
+    LockNotAcquired,
+    MigrationFailed,
+    PreflightFailed,
+)
+from rollout.messages import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from sqlalchemy import Connection
+
+    from datamigrations.source import SourceTable
+    from rollout.memory import Session
+    from rollout.run import Run
+
+QUERY_CANCELED = "57014"
+
+WRITE = "SHARE ROW EXCLUSIVE"
+"""The lock on a table that is written: readers go on, other writers wait, so that nothing appears beside us."""
+
+NEWER, SOURCE, KEEP = "newer", "source", "keep"
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What ``tool pagtive import`` was asked for (see cli.md); ``max_quarantined`` None: any number."""
+
+    dry_run: bool = False
+    limit_users: int | None = None
+    source_timezone: str = "Asia/Shanghai"
+    tenant: str = "pagtive"
+    on_conflict: str = NEWER
+    max_quarantined: int | None = None
+    allow_role_escalation: bool = False
+
+
+@dataclass
+class Counts:
+    """What became of one table's rows: read = inserted + updated + unchanged + merged + quarantined."""
+
+    read: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    merged: int = 0
+    quarantined: int = 0
+    defaulted: int = 0
+
+    @property
+    def balances(self) -> bool:
+        """Tell whether every row that was read is accounted for."""
+        return self.read == self.inserted + self.updated + self.unchanged + self.merged + self.quarantined
+
+    def as_json(self) -> dict[str, int]:
+        """Return the counts of cli.md."""
+        return asdict(self)
+
+
+@dataclass
+class Job:
+    """An import inside its transaction; ``mapped``: how many source users came into the map."""
+
+    connection: Connection
+    run: Run
+    options: ImportOptions
+    sources: Mapping[str, SourceTable]
+    counts: dict[str, Counts] = field(default_factory=lambda: defaultdict(Counts))
+    mapped: int = 0
+
+    def execute(self, sql: str, **values: Any) -> int:
+        """Run one statement; return the number of rows it touched."""
+        return int(self.connection.execute(text(sql), values).rowcount)
+
+    def scalar(self, sql: str, **values: Any) -> Any:
+        """Run one query; return its first value."""
+        return self.connection.execute(text(sql), values).scalar()
+
+    def temporary(self, name: str, query: str, **values: Any) -> None:
+        """Make a table of this transaction (``pg_temp``) from a query, with statistics."""
+        self.connection.execute(text(f"CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS {query}"), values)
+        self.connection.exec_driver_sql(f"ANALYZE {name}")
+
+
+@contextmanager
+def change(session: Session, run: Run, locks: Mapping[str, str], *, dry_run: bool) -> Iterator[Connection]:
+    """Yield the connection of the one transaction that changes the target; COMMIT at the end, ROLLBACK on a dry run.
+
+    ``locks``: table of ``public`` → mode, taken before anything is read. Raises ``LockNotAcquired``,
+    ``MigrationFailed``, ``Interrupted``.
+    """
+    settings = session.settings
+    with _translated(), transaction.open_transaction(
+        session.engine, locks, lock_timeout=settings.lock_timeout, statement_timeout=settings.statement_timeout
+    ) as connection:
+        with interrupt.cancelling(raw_connection(connection)):
+            # Whole-table statements: no time for compiling expressions, memory for hash tables.
+            connection.exec_driver_sql("SET LOCAL jit = off")
+            connection.exec_driver_sql("SET LOCAL work_mem = '64MB'")
+            yield connection
+        if dry_run:
+            connection.rollback()
+            return
+        with interrupt.finishing(), run.step("commit"):
+            transaction.commit(connection, session.engine)
+            run.database = CHANGED
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn the driver's errors into ours; the transaction has been rolled back."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted from None
+    except (DBAPIError, psycopg2.Error) as error:
+        state = sqlstate(error)
+        if state == QUERY_CANCELED and "user request" in first_line(error):
+            raise Interrupted from error
+        if state in {transaction.LOCK_NOT_AVAILABLE, transaction.DEADLOCK_DETECTED}:
+            raise LockNotAcquired(
+                say("a lock did not come in time: {reason}", reason=first_line(error)),
+                hint=say("Run this again when less is going on, or raise ROLLOUT_LOCK_TIMEOUT."),
+                database=ROLLED_BACK,
+            ) from error
+        if state == "42501":
+            raise PreflightFailed(
+                say("a right is missing: {reason}", reason=first_line(error)),
+                hint=say("Run this as the owner of the tables, or GRANT what the server names."),
+                database=ROLLED_BACK,
+            ) from error
+        raise MigrationFailed(
+            say("the target refused: {reason}", reason=first_line(error)),
+            hint=say("Nothing was changed; mend what the server names, then run this again."),
+        ) from error
+
+
+def finish(session: Session, run: Run, written: Mapping[str, int]) -> None:
+    """After COMMIT, refresh the statistics of tables (name → rows written), which no signal interrupts.
+
+    Where nothing was written, the database counts as untouched. A failure of ANALYZE is only said.
+    """
+    if not any(written.values()):
+        run.database = UNTOUCHED
+        return
+    with interrupt.finishing(), run.step("analyze") as step:
+        for table, rows in written.items():
+            if rows:
+                try:
+                    session.own.exec_driver_sql(f"ANALYZE public.{table}")
+                except DBAPIError as error:
+                    step.detail = first_line(error)

@@ -1,0 +1,199 @@
+"""The set-based merge of one table: convert, reject, plan, write (users have a merge of their own, ``people``).
+
+Four temporary tables a table at most, each with one row a source row and none of the large values: those go from the
+staging table straight to the target.
+
+- ``converted_T``: every value that had to be converted, and the rows it refers to
+- ``rejected``: what does not fit, and why
+- ``plan_T``: ``converted_T`` of what fits, with the times that stand for missing ones, and what is to be done
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from datamigrations import quarantine, reconcile, rules
+from datamigrations.job import KEEP, SOURCE
+from datamigrations.mapping import DETAILS, Kind
+from datamigrations.rules import Rule
+from rollout.database import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from datamigrations.job import Job
+    from datamigrations.mapping import Table
+    from datamigrations.source import SourceTable
+
+
+def convert(job: Job, source: SourceTable) -> None:
+    """Make ``converted_T``: conversions, the user (``ref_user``) and the project (``ref_project``) a row refers to."""
+    table, zone = source.table, job.options.source_timezone
+    converted = {
+        field.name: rules.conversion(field, source.columns[field.name], zone)
+        for field in table.fields
+        if field.name in source.columns and not rules.is_direct(field, source.columns[field.name])
+    }
+    columns = [f"{sql} AS {quote(name)}" for name, sql in converted.items()]
+    joins = ""
+    if table.user is not None:
+        columns.append("m.user_id AS ref_user")
+        joins += f" LEFT JOIN public.pagtive_user_map AS m ON m.source_id = {converted[table.user]}"
+    if table.project is not None:
+        # A log's project may be anything, a page's is a uuid.
+        key = "p.id::text" if table.field(table.project).kind is Kind.KEY else "p.id"
+        columns.append("p.id AS ref_project")
+        joins += f" LEFT JOIN public.pagtive_projects AS p ON {key} = {converted[table.project]}"
+    job.temporary(
+        f"converted_{table.name}",
+        f"SELECT s.n, {', '.join(columns)} FROM rollout.{table.staged} AS s{joins}",
+    )
+
+
+def reject(job: Job, source: SourceTable) -> None:
+    """Collect what does not fit: by the fields' rules, by what a row refers to, and second rows of one key."""
+    table = source.table
+    quarantine.reject_by_rules(job, table, [*rules.rules(source), *_references(table)])
+    key = ", ".join(f"w.{quote(name)}" for name in table.key)
+    code, message = "duplicate_key", "another row has the same key"
+    if table is DETAILS:
+        code, message = "duplicate_page", "another page of the project has the same number"
+    quarantine.reject(job, table, code, message, _later_rows(table, key))
+    if table.unique is not None:
+        unique = rules.value(table.field(table.unique), source)
+        both = f"converted_{table.name} AS w JOIN rollout.{table.staged} AS s ON s.n = w.n"
+        quarantine.reject(
+            job,
+            table,
+            f"{table.unique}_taken",
+            f"another row of the target has the same {table.unique}",
+            f"SELECT w.n FROM {both} JOIN public.{table.target} AS t ON t.{quote(table.unique)} = {unique} AND t.id <> w.id"
+            f" WHERE {quarantine.accepted(table)}",
+        )
+        quarantine.reject(
+            job, table, f"duplicate_{table.unique}", f"another row has the same {table.unique}", _later_rows(table, unique, both)
+        )
+
+
+def _references(table: Table) -> Iterator[Rule]:
+    """Yield the rules for what a row refers to: a user has to be known, a page's project too; a log's need not."""
+    if table.user is not None:
+        user = f"w.{quote(table.user)}"
+        yield Rule("unknown_user", f"{user} IS NOT NULL AND w.ref_user IS NULL", f"{table.user} is no known user")
+    if table.project is not None and table.field(table.project).required:
+        project = f"w.{quote(table.project)}"
+        yield Rule(
+            "unknown_project", f"{project} IS NOT NULL AND w.ref_project IS NULL", f"{table.project} is no known project"
+        )
+
+
+def _later_rows(table: Table, key: str, rows: str | None = None) -> str:
+    """Return a query for all rows but the first (by age, then as they came) of every key that occurs twice."""
+    created = f"w.{quote(table.created)}"
+    return (
+        f"SELECT d.n FROM (SELECT w.n, row_number() OVER (PARTITION BY {key} ORDER BY {created}, w.n) AS place"
+        f" FROM {rows or f'converted_{table.name} AS w'} WHERE {quarantine.accepted(table)}) AS d WHERE d.place > 1"
+    )
+
+
+def plan(job: Job, source: SourceTable) -> None:
+    """Make ``plan_T``: what fits, what is to be done with it (``action``), and the times that it gets."""
+    table = source.table
+    created = f"w.{quote(table.created)}"
+    stand_in = f"w.{quote(table.stand_in)}" if table.stand_in else "NULL::timestamptz"
+    columns = [
+        f"coalesce({created}, {stand_in}, t.{quote(table.created)}, now()) AS new_created",
+        f"{created} IS NULL AND {stand_in} IS NULL AS timeless",
+        f"t.{quote(table.field(table.key[0]).column)} IS NOT NULL AS there",
+    ]
+    defaulted = f"{created} IS NULL"
+    if table.updated is not None:
+        updated = f"w.{quote(table.updated)}"
+        columns.append(f"coalesce({updated}, {created}, t.{quote(table.updated)}, now()) AS new_updated")
+        defaulted += f" OR {updated} IS NULL"
+    job.temporary(
+        f"plan_{table.name}",
+        f"SELECT w.*, {', '.join(columns)}, {defaulted} AS defaulted,"
+        f" CASE WHEN t.{quote(table.field(table.key[0]).column)} IS NULL THEN 'insert' ELSE 'compare' END AS action"
+        f" FROM converted_{table.name} AS w LEFT JOIN public.{table.target} AS t ON {rules.same_key(table)}"
+        f" WHERE {quarantine.accepted(table)}",
+    )
+    _compare(job, source)
+
+
+def _compare(job: Job, source: SourceTable) -> None:
+    """Decide what happens to rows that the target has: ``unchanged``, ``update``, or ``kept`` as they are there."""
+    table = source.table
+    if not job.scalar(f"SELECT EXISTS (SELECT FROM plan_{table.name} WHERE action = 'compare')"):
+        return
+    differs = " OR ".join(f"t.{quote(name)} IS DISTINCT FROM {value}" for name, value in rules.mapped(source).items())
+    both = f"FROM rollout.{table.staged} AS s, public.{table.target} AS t WHERE s.n = w.n AND {rules.same_key(table)}"
+    job.execute(
+        f"UPDATE plan_{table.name} AS w SET action = CASE WHEN NOT ({differs}) THEN 'unchanged'"
+        f" {_choice(job, table)} END {both} AND w.action = 'compare'"
+    )
+    if job.scalar(f"SELECT EXISTS (SELECT FROM plan_{table.name} WHERE action = 'same age')"):
+        job.execute(
+            f"UPDATE plan_{table.name} AS w SET action ="
+            f" CASE WHEN l.content = {reconcile.target_content(source)} THEN 'update' ELSE 'kept' END"
+            f" FROM public.{table.target} AS t LEFT JOIN ({reconcile.last(table.target)}) AS l ON l.row_key = t.id::text"
+            f" WHERE w.action = 'same age' AND {rules.same_key(table)}"
+        )
+    if table.updated is not None:
+        job.execute(f"UPDATE plan_{table.name} SET new_updated = now() WHERE action = 'update' AND timeless")
+
+
+def _choice(job: Job, table: Table) -> str:
+    """Return the rest of the CASE for rows that differ: the newer one wins, or always the source's, or the target's.
+
+    Where neither is newer, the source's wins if nobody has edited the target's since it was imported.
+    """
+    if job.options.on_conflict == SOURCE:
+        return "ELSE 'update'"
+    if job.options.on_conflict == KEEP:
+        return "ELSE 'kept'"
+    theirs = "greatest(" + ", ".join(f"w.{quote(name)}" for name in table.ages) + ")"
+    ours = "greatest(" + ", ".join(f"t.{quote(name)}" for name in table.ages) + ")"
+    if table.updated is not None:
+        theirs = "CASE WHEN NOT w.timeless THEN w.new_updated END"
+    return f"WHEN {theirs} > {ours} THEN 'update' WHEN {theirs} < {ours} THEN 'kept' ELSE 'same age'"
+
+
+def write(job: Job, source: SourceTable) -> None:
+    """Insert and update what the plan says."""
+    table = source.table
+    values = rules.mapped(source)
+    names = ", ".join(quote(name) for name in values)
+    rows = f"rollout.{table.staged} AS s JOIN plan_{table.name} AS w ON w.n = s.n"
+    counts = job.counts[table.name]
+    counts.inserted = job.execute(
+        f"INSERT INTO public.{table.target} ({names}) SELECT {', '.join(values.values())} FROM {rows}"
+        " WHERE w.action = 'insert'"
+    )
+    if job.scalar(f"SELECT EXISTS (SELECT FROM plan_{table.name} WHERE action = 'update')"):
+        _nudge(job, table)
+        settings = ", ".join(f"{quote(name)} = {value}" for name, value in values.items())
+        counts.updated = job.execute(
+            f"UPDATE public.{table.target} AS t SET {settings} FROM {rows}"
+            f" WHERE w.action = 'update' AND {rules.same_key(table)}"
+        )
+
+
+def _nudge(job: Job, table: Table) -> None:
+    """Move ``updated_at`` where it would stay the same, or our trigger would take the change for one without a time."""
+    if table.updated is not None:
+        updated = quote(table.updated)
+        job.execute(
+            f"UPDATE public.{table.target} AS t SET {updated} = t.{updated} + interval '1 microsecond'"
+            f" FROM plan_{table.name} AS w WHERE w.action = 'update' AND t.{updated} = w.new_updated AND {rules.same_key(table)}"
+        )
+
+
+def count(job: Job, source: SourceTable) -> None:
+    """Count what became of the rows, apart from those that were written."""
+    table, counts = source.table, job.counts[source.table.name]
+    counts.quarantined = quarantine.keep(job, source)
+    counts.unchanged = int(
+        job.scalar(f"SELECT count(*) FROM plan_{table.name} WHERE action IN ('unchanged', 'kept')") or 0
+    )
+    counts.defaulted = int(job.scalar(f"SELECT count(*) FROM plan_{table.name} WHERE defaulted") or 0)

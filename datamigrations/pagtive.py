@@ -1,0 +1,126 @@
+"""The Pagtive import: stage, then merge table after table in one transaction, prove, COMMIT."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from datamigrations import identity, merge, people, preflight, quarantine, reconcile, rules, staging
+from datamigrations import job as jobs
+from datamigrations import source as sources
+from datamigrations.job import WRITE, ImportOptions, Job
+from datamigrations.mapping import TABLES, USERS
+from rollout import memory
+from rollout.change import write_report
+from rollout.errors import ReconciliationFailed
+from rollout.messages import say
+
+if TYPE_CHECKING:
+    from datamigrations.source import Source, SourceTable
+    from rollout.memory import Session
+    from rollout.run import Run
+    from rollout.settings import Settings
+
+__all__ = ["ImportOptions", "import_pagtive"]
+
+_WRITTEN_WITH_USERS = ("tenants", "profiles", "user_roles", "workspace_mappings", "user_credits", "user_accounts")
+
+
+def import_pagtive(settings: Settings, run: Run, options: ImportOptions) -> None:
+    """Import the Pagtive source into the target; fills ``run.result`` with cli.md's keys of ``pagtive import``.
+
+    Also there: ``reference`` of what was left out (``source``), rows that differ but stay as they are in the target
+    (``kept``), logs whose project is unknown (``logs_without_project``). Raises a ``RolloutError``; then nothing of the
+    target has changed.
+    """
+    try:
+        with memory.recorded(settings, run) as session:
+            run.result["dry_run"] = options.dry_run
+            preflight.check_import(session.own, options)
+            with staging.area(session.own):
+                _import(session, run, options)
+    finally:
+        run.finish()
+        write_report(settings, run)
+
+
+def _import(session: Session, run: Run, options: ImportOptions) -> None:
+    """Stage, merge, prove, commit."""
+    with sources.snapshot(session.settings, limit_users=options.limit_users) as source:
+        _describe(source, run)
+        rows = _stage(session, run, source)
+        tables = source.tables
+    locks = dict.fromkeys(["tenants", "users", *_WRITTEN_WITH_USERS[1:], "pagtive_user_map"], WRITE)
+    locks |= {table.target: WRITE for table in TABLES if table.name in tables}
+    with jobs.change(session, run, locks, dry_run=options.dry_run) as connection:
+        job = Job(connection, run, options, tables)
+        rules.create_helpers(connection)
+        quarantine.create(job)
+        for name, source_table in tables.items():
+            job.counts[name].read = rows[name]
+            with run.step(f"merge {name}") as step:
+                _merge(job, source_table)
+                step.detail = say("{rows} rows read, {quarantined} in quarantine", rows=rows[name], quarantined=job.counts[name].quarantined)
+        with run.step("reconcile"):
+            _reconcile(job)
+    if not options.dry_run:
+        written = {table.target: _written(job, table.name) for table in TABLES if table.name in tables}
+        with_users = dict.fromkeys(_WRITTEN_WITH_USERS, job.counts[USERS.name].inserted)
+        jobs.finish(session, run, written | with_users | {"pagtive_user_map": job.mapped})
+
+
+def _written(job: Job, name: str) -> int:
+    """Return how many rows of a table were written."""
+    return job.counts[name].inserted + job.counts[name].updated
+
+
+def _stage(session: Session, run: Run, source: Source) -> dict[str, int]:
+    """Copy every table of the source into the staging area; return the rows of each."""
+    rows: dict[str, int] = {}
+    for name, table in source.tables.items():
+        with run.step(f"copy {name}") as step:
+            staging.create(session.own, table)
+            rows[name] = staging.load(source, name, session.engine, run)
+            step.detail = say("{rows} rows", rows=rows[name])
+    return rows
+
+
+def _describe(source: Source, run: Run) -> None:
+    """Say what the source does not have, and what of it is not imported."""
+    missing = [table.source for table in TABLES if table.name not in source.tables]
+    missing += [f"{one.table.source}.{name}" for one in source.tables.values() for name in one.lacking]
+    ignored = [f"{one.table.source}.{name}" for one in source.tables.values() for name in one.ignored]
+    run.result["source"] = {"missing": missing, "ignored": ignored}
+    if missing:
+        run.listener.note(say("the source has no {names}; that is fine", names=", ".join(missing)))
+    if ignored:
+        run.listener.note(say("not imported: {names}", names=", ".join(ignored)))
+
+
+def _merge(job: Job, source: SourceTable) -> None:
+    """Bring one table's rows to the target."""
+    merge.convert(job, source)
+    merge.reject(job, source)
+    if source.table is USERS:
+        identity.resolve(job)
+        people.merge(job, source)
+        return
+    merge.plan(job, source)
+    reconcile.remember_previous(job, source)
+    merge.write(job, source)
+    reconcile.record(job, source)
+    reconcile.compare(job, source)
+    merge.count(job, source)
+
+
+def _reconcile(job: Job) -> None:
+    """Fill the run's result; raise ``ReconciliationFailed`` where it does not add up, or too much is in quarantine."""
+    result = job.run.result
+    result["tables"] = {table.name: job.counts[table.name].as_json() for table in TABLES}
+    result["reasons"] = quarantine.reasons(job)
+    reconcile.balance(job)
+    quarantined, limit = sum(counts.quarantined for counts in job.counts.values()), job.options.max_quarantined
+    if limit is not None and quarantined > limit:
+        raise ReconciliationFailed(
+            say("{count} rows would go to quarantine, {limit} are allowed", count=quarantined, limit=limit),
+            hint=say("The reasons are in the report; mend the source, or raise --max-quarantined."),
+        )

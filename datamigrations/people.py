@@ -1,0 +1,325 @@
+"""The merge of users: new ones with everything that belongs to a user, and what matched ones take over.
+
+Triggers of others on ``users`` fire as on any write of an application; what they change in a new user's mapped columns
+is found by the reconciliation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from datamigrations import quarantine, reconcile
+from datamigrations.job import KEEP, SOURCE
+from datamigrations.mapping import USERS
+from datamigrations.rules import literal
+from rollout.database import quote
+
+if TYPE_CHECKING:
+    from datamigrations.job import Job
+    from datamigrations.source import SourceTable
+
+TAKEN_OVER = ("status", "role", "agreed_agreement_version")
+SEEN = "users.seen"
+"""The name under which ``rollout.import_changes`` keeps what a matched user looked like after a run."""
+
+_ROLES = "ARRAY['user', 'admin', 'super_admin']"
+_LISTED = 100
+
+_STATUS = (
+    "CASE w.status WHEN '0' THEN 'INACTIVE' WHEN '1' THEN 'ACTIVE' WHEN '2' THEN 'BANNED' END::public.userstatus"
+)
+_ROLE = "CASE w.role WHEN 'verified' THEN 'user' ELSE w.role END"
+
+_VERIFIED = "coalesce(w.email_verified ~ '^[0-9]{4,}-' OR lower(w.email_verified) IN ('true', 't', '1', 'infinity'), false)"
+
+_ACCOUNTS = """
+INSERT INTO public.user_accounts (user_id, type, provider, provider_account_id, is_primary, is_verified, provider_profile)
+SELECT p.user_id, CASE WHEN p.open_id IS NULL THEN 'email' ELSE 'oauth' END,
+       CASE WHEN p.open_id IS NULL THEN 'email' ELSE 'feishu' END, coalesce(p.open_id, p.email), true, true,
+       CASE WHEN p.open_id IS NOT NULL THEN jsonb_build_object('open_id', p.open_id, 'union_id', NULL) END
+FROM people AS p WHERE p.matched_by = 'created' AND coalesce(p.open_id, p.email) IS NOT NULL
+"""
+
+# What belongs to a new user, and the columns by which an edit of it shows.
+BELONGINGS = {
+    "profiles": ("full_name", "verification_status", "avatar_url"),
+    "workspace_mappings": ("workspace_id", "workspace_type"),
+    "user_roles": ("role_id",),
+    "user_credits": ("credits_weekly", "credits_remaining", "credits_purchased", "total_credits_used"),
+    "user_accounts": ("type", "provider", "provider_account_id", "is_primary", "is_verified"),
+}
+
+# What a username is made of; ``stem`` is what a number is put behind, so that both together fit the column.
+_NAMES = """
+SELECT q.*, left(q.base, 240) AS stem,
+       CASE WHEN row_number() OVER (PARTITION BY q.base ORDER BY q.place) = 1
+             AND NOT EXISTS (SELECT FROM public.users AS u WHERE u.username = q.base)
+            THEN q.base END AS username
+FROM (
+    SELECT p.n, p.user_id, row_number() OVER (ORDER BY p.created_at, p.source_id) AS place,
+           CASE WHEN btrim(w.username) <> '' THEN w.username
+                WHEN split_part(p.email, '@', 1) <> '' THEN split_part(p.email, '@', 1)
+                ELSE 'user_' || left(p.source_id, 8) END AS base
+    FROM people AS p JOIN converted_users AS w ON w.n = p.n
+    WHERE p.matched_by = 'created'
+) AS q
+"""
+
+# The k-th user of a stem that is left without a name gets the k-th number that nobody has, from 2 on.
+_NUMBERED = """
+WITH rest AS (
+    SELECT n, stem, row_number() OVER (PARTITION BY stem ORDER BY place) AS turn FROM names WHERE username IS NULL
+), need AS (
+    SELECT stem, count(*) AS users FROM rest GROUP BY stem
+), taken AS (
+    SELECT DISTINCT x.stem, x.number FROM (
+        SELECT substring(username FROM '^(.*)-[1-9][0-9]{0,8}$') AS stem,
+               substring(username FROM '-([1-9][0-9]{0,8})$')::bigint AS number
+        FROM (SELECT username FROM public.users UNION ALL SELECT username FROM names) AS every
+    ) AS x JOIN need ON need.stem = x.stem
+), free AS (
+    SELECT need.stem, g.number, row_number() OVER (PARTITION BY need.stem ORDER BY g.number) AS turn
+    FROM need, generate_series(2, 1 + need.users + (SELECT count(*) FROM taken AS t WHERE t.stem = need.stem))
+         AS g (number)
+    WHERE NOT EXISTS (SELECT FROM taken AS t WHERE t.stem = need.stem AND t.number = g.number)
+)
+UPDATE names AS m SET username = rest.stem || '-' || free.number
+FROM rest JOIN free ON free.stem = rest.stem AND free.turn = rest.turn
+WHERE m.n = rest.n
+"""
+
+
+def name(job: Job) -> None:
+    """Make ``names``: the usernames of the new users; one that is taken gets ``-2``, ``-3``, …"""
+    job.temporary("names", _NAMES)
+    if job.scalar("SELECT EXISTS (SELECT FROM names WHERE username IS NULL)"):
+        job.execute(_NUMBERED)
+
+
+def new_users(source: SourceTable, tenant_id: str) -> dict[str, str]:
+    """Return the mapped columns of a new user: column → SQL (``m`` = names, ``p`` = people, ``w`` = converted_users)."""
+    values = {
+        "id": "m.user_id",
+        "tenant_id": f"{literal(tenant_id)}::uuid",
+        "username": "m.username",
+        "email": "p.email",
+        "phone_number": "NULL::text",
+        "status": f"coalesce({_STATUS}, 'ACTIVE'::public.userstatus)",
+        "role": f"coalesce({_ROLE}, 'user')",
+        "agreed_agreement_version": "w.agreed_agreement_version",
+        "created_at": "coalesce(w.created_at, w.updated_at, now())",
+        "updated_at": "coalesce(w.updated_at, w.created_at, now())",
+        "account_type": "'user'::text",
+        "registration_source": "'pagtive'::text",
+    }
+    optional = {
+        "email_verified": ("email_verified", _VERIFIED, "false"),
+        "last_login": ("last_login", "w.last_login", "NULL::timestamptz"),
+        "image": ("avatar_url", "w.image", "NULL::text"),
+        "twitter_url": ("twitter_url", "w.twitter_url", "NULL::text"),
+    }
+    for origin, (column, value, default) in optional.items():
+        values[column] = value if source.has(origin) else default
+    return values
+
+
+def merge(job: Job, source: SourceTable) -> None:
+    """Write the users: new ones, what matched ones take over, and the map. Needs ``people`` (``identity.resolve``)."""
+    counts = job.counts[USERS.name]
+    name(job)
+    counts.inserted = _create(job, source)
+    _plan(job)
+    counts.updated = _take_over(job)
+    _remember_matches(job)
+    counts.merged = int(job.scalar("SELECT count(*) FROM people WHERE matched_by = 'merged'"))
+    counts.unchanged = int(job.scalar("SELECT count(*) FROM plan_users WHERE action <> 'update'"))
+    counts.quarantined = quarantine.keep(job, source)
+
+
+def _tenant(job: Job) -> str:
+    """Return the id of the tenant of new users, made where it is missing."""
+    code = job.options.tenant
+    made = job.scalar(
+        "INSERT INTO public.tenants (id, name, tenant_code, mode, status)"
+        " SELECT gen_random_uuid(), :code, :code, 'SAAS', 'ACTIVE'"
+        " WHERE NOT EXISTS (SELECT FROM public.tenants WHERE tenant_code = :code) RETURNING id::text",
+        code=code,
+    )
+    if made is not None:
+        _record(job, "tenants", "t.id::text", ("name", "tenant_code"), f"t.id = {literal(made)}::uuid")
+    return str(made or job.scalar("SELECT id::text FROM public.tenants WHERE tenant_code = :code", code=code))
+
+
+def _create(job: Job, source: SourceTable) -> int:
+    """Insert the new users and what belongs to a user; return how many."""
+    job.run.result["accounts_created"] = 0
+    if not job.scalar("SELECT EXISTS (SELECT FROM names)"):
+        return 0
+    tenant_id = _tenant(job)
+    values = new_users(source, tenant_id)
+    columns, mapped = ", ".join(values), ", ".join(values.values())
+    rows = "names AS m JOIN people AS p ON p.n = m.n JOIN converted_users AS w ON w.n = m.n"
+    inserted = job.execute(
+        f"INSERT INTO public.users ({columns}, password_hash)"
+        # A marker that no hash function produces.
+        f" SELECT {mapped}, '!' || replace(gen_random_uuid()::text, '-', '') FROM {rows} ORDER BY m.place"
+    )
+    job.counts[USERS.name].defaulted = int(
+        job.scalar(f"SELECT count(*) FROM {rows} WHERE w.created_at IS NULL OR w.updated_at IS NULL")
+    )
+    _record(job, "users", "t.id::text", tuple(values))
+    reconcile.same_content(
+        job, USERS.name, f"SELECT {reconcile.content(values)} AS content FROM {rows}", reconcile.recorded(job, "users")
+    )
+    _create_belongings(job, source, tenant_id)
+    return inserted
+
+
+def _create_belongings(job: Job, source: SourceTable, tenant_id: str) -> None:
+    """Insert profiles, workspaces, roles, credits and sign-in accounts of the new users.
+
+    Rows that a trigger on ``users`` has made already stay as it made them.
+    """
+    image = ("avatar_url", "w.image") if source.has("image") else ("bio", "NULL")
+    job.execute(
+        f"INSERT INTO public.profiles (user_id, full_name, verification_status, {image[0]})"
+        f" SELECT m.user_id, w.name, 'UNVERIFIED', {image[1]}"
+        " FROM names AS m JOIN converted_users AS w ON w.n = m.n ON CONFLICT (user_id) DO NOTHING"
+    )
+    job.execute(
+        "INSERT INTO public.workspace_mappings (user_id, workspace_id, workspace_type)"
+        " SELECT u.id, u.workspace_id, 'user' FROM names AS m JOIN public.users AS u ON u.id = m.user_id"
+        " ON CONFLICT (user_id) DO NOTHING"
+    )
+    job.execute(
+        "INSERT INTO public.user_roles (user_id, role_id)"
+        " SELECT m.user_id, r.id FROM names AS m, ("
+        "  SELECT id FROM public.roles WHERE name = 'User' AND (tenant_id = CAST(:tenant AS uuid) OR tenant_id IS NULL)"
+        "  ORDER BY tenant_id NULLS LAST, created_at, id LIMIT 1) AS r ON CONFLICT (user_id, role_id) DO NOTHING",
+        tenant=tenant_id,
+    )
+    job.execute(
+        "INSERT INTO public.user_credits (user_id) SELECT user_id FROM names ON CONFLICT (user_id) DO NOTHING"
+    )
+    job.run.result["accounts_created"] = job.execute(_ACCOUNTS)
+    for table, columns in BELONGINGS.items():
+        key = "t.user_id::text || ',' || t.role_id" if table == "user_roles" else "t.user_id::text"
+        key = "t.id::text" if table == "user_accounts" else key
+        _record(job, table, key, columns, "t.user_id = m.user_id")
+
+
+def _record(job: Job, table: str, key: str, columns: tuple[str, ...], condition: str = "t.id = m.user_id") -> None:
+    """Record rows that belong to the new users (``m``) as inserted by this run."""
+    hashed = reconcile.content({column: f"t.{quote(column)}" for column in columns})
+    rows = f"public.{table} AS t" + (" JOIN names AS m ON " + condition if "m." in condition else f" WHERE {condition}")
+    job.execute(
+        "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, content)"
+        f" SELECT :run_id, {literal(table)}, {key}, 'insert', {hashed} FROM {rows}",
+        run_id=job.run.run_id,
+    )
+
+
+def _plan(job: Job) -> None:
+    """Make ``plan_users``: what each matched user would take over, and whether it does."""
+    rises = f"array_position({_ROLES}, {_ROLE}) > array_position({_ROLES}, u.role::text)"
+    withheld = "false" if job.options.allow_role_escalation else f"coalesce({rises}, false)"
+    job.temporary(
+        "plan_users",
+        f"SELECT q.*, CASE WHEN (q.status, q.role, q.agreed_agreement_version)"
+        " IS NOT DISTINCT FROM (q.old_status, q.old_role, q.old_agreed_agreement_version) THEN 'unchanged'"
+        f" {_choice(job)} END AS action FROM ("
+        "SELECT p.n, p.source_id, p.user_id, p.matched_by, p.mapped_by AS map_says, p.updated,"
+        " u.updated_at AS old_updated, l.content AS last,"
+        f" coalesce({_STATUS}, u.status) AS status,"
+        f" CASE WHEN {withheld} THEN u.role::text ELSE coalesce({_ROLE}, u.role) END AS role,"
+        " coalesce(w.agreed_agreement_version, u.agreed_agreement_version) AS agreed_agreement_version,"
+        " u.status AS old_status, u.role::text AS old_role,"
+        " u.agreed_agreement_version::text AS old_agreed_agreement_version,"
+        f" {withheld} AS withheld, {_ROLE} AS wanted_role"
+        " FROM people AS p JOIN converted_users AS w ON w.n = p.n JOIN public.users AS u ON u.id = p.user_id"
+        f" LEFT JOIN ({reconcile.last(SEEN)}) AS l ON l.row_key = p.user_id::text"
+        " WHERE p.matched_by IN ('map', 'feishu', 'email')) AS q",
+    )
+    withheld_rows = job.connection.execute(
+        text(
+            "SELECT source_id, user_id::text, old_role, wanted_role, count(*) OVER () AS all_of_them"
+            " FROM plan_users WHERE withheld ORDER BY source_id LIMIT :listed"
+        ),
+        {"listed": _LISTED},
+    ).all()
+    job.run.result["role_escalations_withheld"] = withheld_rows[0].all_of_them if withheld_rows else 0
+    job.run.result["role_escalations"] = [_escalation(row) for row in withheld_rows]
+
+
+def _escalation(row: Any) -> dict[str, str]:
+    """Return one withheld role as the report shows it."""
+    return {"source_id": row.source_id, "user_id": row.user_id, "from": row.old_role, "to": row.wanted_role}
+
+
+def _choice(job: Job) -> str:
+    """Return the rest of the CASE for matched users that differ.
+
+    One matched for the first time takes over; one that was imported before does where nobody has changed it since, or
+    where the source is newer than that.
+    """
+    if job.options.on_conflict == SOURCE:
+        return "ELSE 'update'"
+    if job.options.on_conflict == KEEP:
+        return "ELSE 'kept'"
+    return (
+        "WHEN q.matched_by <> 'map' OR q.updated > q.old_updated THEN 'update'"
+        f" WHEN q.last = {_taken_over('q.old_')} AND (q.updated >= q.old_updated OR q.map_says <> 'created') THEN 'update'"
+        " ELSE 'kept'"
+    )
+
+
+def _taken_over(prefix: str) -> str:
+    """Return SQL for the hash of what a user takes over; ``prefix`` stands before the columns."""
+    return reconcile.content({column: prefix + column for column in TAKEN_OVER})
+
+
+def _take_over(job: Job) -> int:
+    """Update the matched users, and record what they had; return how many."""
+    updated = job.execute(
+        "UPDATE public.users AS t SET status = w.status, role = w.role,"
+        " agreed_agreement_version = w.agreed_agreement_version FROM plan_users AS w"
+        " WHERE t.id = w.user_id AND w.action = 'update'"
+    )
+    previous = ", ".join(f"'{column}', w.old_{column}" for column in TAKEN_OVER)
+    job.execute(
+        "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, previous, content)"
+        f" SELECT :run_id, 'users', t.id::text, 'update', jsonb_build_object({previous}), {_taken_over('t.')}"
+        " FROM plan_users AS w JOIN public.users AS t ON t.id = w.user_id WHERE w.action = 'update'",
+        run_id=job.run.run_id,
+    )
+    reconcile.same_content(
+        job,
+        USERS.name,
+        f"SELECT {_taken_over('w.')} AS content FROM plan_users AS w WHERE w.action = 'update'",
+        reconcile.recorded(job, "users", "update"),
+    )
+    return updated
+
+
+def _remember_matches(job: Job) -> None:
+    """Write the map, and what each user looked like when it was matched, created or taken over from."""
+    job.mapped = job.execute(
+        "INSERT INTO public.pagtive_user_map (source_id, user_id, matched_by)"
+        " SELECT source_id, user_id, matched_by FROM people WHERE mapped_by IS NULL ORDER BY n"
+    )
+    job.execute(
+        "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, content)"
+        " SELECT :run_id, 'pagtive_user_map', t.source_id, 'insert',"
+        f" {reconcile.content({'user_id': 't.user_id', 'matched_by': 't.matched_by'})}"
+        " FROM people AS p JOIN public.pagtive_user_map AS t ON t.source_id = p.source_id WHERE p.mapped_by IS NULL",
+        run_id=job.run.run_id,
+    )
+    job.execute(
+        "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, content)"
+        f" SELECT :run_id, '{SEEN}', t.id::text, 'seen', {_taken_over('t.')}"
+        " FROM people AS p JOIN public.users AS t ON t.id = p.user_id LEFT JOIN plan_users AS w ON w.n = p.n"
+        " WHERE p.matched_by <> 'merged' AND (p.mapped_by IS NULL OR w.action = 'update')",
+        run_id=job.run.run_id,
+    )

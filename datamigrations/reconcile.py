@@ -1,0 +1,126 @@
+"""The proof before COMMIT: counts that balance, and rows of the target that are what the source's mapped values say.
+
+Each row that a run wrote is read back and hashed; the hash is kept in ``rollout.import_changes``, where it also tells
+later whether somebody has edited the row since. The sum over those hashes has to equal the sum over the same hash of the
+mapped expressions, computed from the staging tables.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from datamigrations import rules
+from datamigrations.mapping import Kind
+from datamigrations.rules import literal
+from rollout.database import quote
+from rollout.errors import ReconciliationFailed
+from rollout.fingerprint import rows_fingerprint
+from rollout.messages import say
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from datamigrations.job import Job
+    from datamigrations.mapping import Table
+    from datamigrations.source import SourceTable
+
+WRITTEN = "w.action IN ('insert', 'update')"
+
+
+def content(values: Mapping[str, str], large: frozenset[str] = frozenset()) -> str:
+    """Return SQL for the 64-bit hash of a row's values (column → SQL); ``large`` ones are hashed on their own first."""
+    parts = ", ".join(f"hashtextextended(({sql})::text, 0)" if name in large else sql for name, sql in values.items())
+    return f"hashtextextended(ROW({parts})::text, 0)"
+
+
+def large_columns(table: Table) -> frozenset[str]:
+    """Return the columns whose values may be large."""
+    return frozenset(
+        field.column
+        for field in table.fields
+        if field.kind is Kind.JSON or (field.kind is Kind.TEXT and field.length is None)
+    )
+
+
+def target_content(source: SourceTable) -> str:
+    """Return SQL for the hash of a row of the target (``t``)."""
+    return content({name: f"t.{quote(name)}" for name in rules.mapped(source)}, large_columns(source.table))
+
+
+def remember_previous(job: Job, source: SourceTable) -> None:
+    """Keep what rows hold that are about to be updated, in ``previous_T``."""
+    table = source.table
+    columns = ", ".join(f"t.{quote(name)}" for name in rules.mapped(source))
+    job.temporary(
+        f"previous_{table.name}",
+        f"SELECT w.n, (SELECT to_jsonb(o) FROM (SELECT {columns}) AS o) AS previous"
+        f" FROM plan_{table.name} AS w JOIN public.{table.target} AS t ON {rules.same_key(table)} WHERE w.action = 'update'",
+    )
+
+
+def record(job: Job, source: SourceTable) -> None:
+    """Read back what was written and record it: key, content, and what was there before."""
+    table = source.table
+    job.execute(
+        "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, previous, content)"
+        f" SELECT :run_id, {literal(table.target)}, t.id::text, w.action, o.previous, {target_content(source)}"
+        f" FROM plan_{table.name} AS w JOIN public.{table.target} AS t ON {rules.same_key(table)}"
+        f" LEFT JOIN previous_{table.name} AS o ON o.n = w.n WHERE {WRITTEN}",
+        run_id=job.run.run_id,
+    )
+
+
+def compare(job: Job, source: SourceTable) -> None:
+    """Compare the content that was recorded with the mapped source's; raise ``ReconciliationFailed``."""
+    table = source.table
+    mapped = content(rules.mapped(source), large_columns(table))
+    same_content(
+        job,
+        table.name,
+        f"SELECT {mapped} AS content FROM rollout.{table.staged} AS s JOIN plan_{table.name} AS w ON w.n = s.n"
+        f" WHERE {WRITTEN}",
+        recorded(job, table.target),
+    )
+
+
+def recorded(job: Job, target: str, action: str = "") -> str:
+    """Return a query for the content that this run recorded for a table."""
+    only = f" AND c.action = {literal(action)}" if action else ""
+    return (
+        f"SELECT c.content FROM rollout.import_changes AS c WHERE c.run_id = {literal(job.run.run_id)}"
+        f" AND c.table_name = {literal(target)}{only}"
+    )
+
+
+def last(table: str) -> str:
+    """Return a query for what was recorded last for each row of a table (``row_key``, ``content``)."""
+    return (
+        "SELECT DISTINCT ON (c.row_key) c.row_key, c.content FROM rollout.import_changes AS c"
+        f" WHERE c.table_name = {literal(table)} ORDER BY c.row_key, c.id DESC"
+    )
+
+
+def same_content(job: Job, name: str, expected: str, found: str) -> None:
+    """Compare two queries that yield ``content``; raise ``ReconciliationFailed`` where they differ."""
+    wanted = rows_fingerprint(job.connection, expected, ["content"])
+    got = rows_fingerprint(job.connection, found, ["content"])
+    if wanted != got:
+        raise ReconciliationFailed(
+            say(
+                "the rows written to {table} are not what the source says ({wanted} expected, {found} found)",
+                table=name,
+                wanted=wanted.rows,
+                found=got.rows,
+            ),
+            hint=say("Look for triggers on the table that change rows: \\d {table} in psql. Nothing was changed.", table=name),
+        )
+
+
+def balance(job: Job) -> None:
+    """Check that every row that was read is accounted for; raise ``ReconciliationFailed``."""
+    for name, counts in job.counts.items():
+        if not counts.balances:
+            raise ReconciliationFailed(
+                say("the counts of {table} do not balance: {counts}", table=name, counts=counts.as_json()),
+                hint=say("Look for triggers on the table that drop rows: \\d {table} in psql. Nothing was changed.", table=name),
+            )

@@ -1,0 +1,175 @@
+"""What a staged value has to be, as SQL: the conversion that never raises, and the predicates that say what is wrong.
+
+A conversion yields NULL for a value that does not fit; a predicate tells that NULL from one that was there before. Both
+refer to the staging table as ``s`` and to the table of conversions (``merge.convert``) as ``w``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datamigrations.mapping import Field, Kind, Table
+from rollout.database import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+    from datamigrations.source import SourceTable, Staged
+
+HELPERS_SQL = Path(__file__).parent / "sql" / "helpers.sql"
+
+BLANKS = r"E' \t\n\r\f\v\u00a0\u3000'"
+"""What counts as a blank around a value (SQL literal): white space, no-break space, ideographic space."""
+
+_UUID = "'^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'"
+# ASCII blanks only: the regular expression's \s knows more of them than the cast does.
+_INTEGER = r"E'^[ \t\n\r]*[+-]?0*[0-9]{1,10}[ \t\n\r]*$'"
+_DIGITS = r"E'^[ \t\n\r]*[+-]?[0-9]+[ \t\n\r]*$'"
+_INT4 = "BETWEEN -2147483648 AND 2147483647"
+
+# A time without zone this far from the ends of the range can be given any zone without leaving it.
+# https://www.postgresql.org/docs/current/datatype-datetime.html
+_TIMES = "BETWEEN '4713-01-03 00:00:00 BC'::timestamp AND '294276-12-29 00:00:00'::timestamp"
+
+_TRIMMED = ("email",)
+
+_NATIVE = {Kind.UUID: ("uuid",), Kind.BOOLEAN: ("boolean",), Kind.TIME: ("timestamptz",), Kind.JSON: ("jsonb",)}
+_NOT = {
+    Kind.UUID: ("not_a_uuid", "is not a uuid"),
+    Kind.BOOLEAN: ("not_a_boolean", "is neither true nor false"),
+    Kind.TIME: ("not_a_time", "is not a time that fits"),
+    Kind.JSON: ("not_json", "is not json that the target can hold"),
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Rows for which ``predicate`` (SQL) holds do not fit: ``code`` and ``message`` say why."""
+
+    code: str
+    predicate: str
+    message: str
+
+
+def literal(value: str) -> str:
+    """Return a string as an SQL literal."""
+    escaped = value.replace("'", "''")
+    return f"E'{escaped.replace(chr(92), chr(92) * 2)}'" if "\\" in value else f"'{escaped}'"
+
+
+def create_helpers(connection: Connection) -> None:
+    """Create the session's functions for what no expression can test without raising (``pg_temp``)."""
+    sql = HELPERS_SQL.read_text(encoding="utf-8")
+    # PostgreSQL 16 tests input without an exception's subtransaction; before, plpgsql has to catch one.
+    soft = "CASE WHEN pg_input_is_valid($1, 'jsonb') THEN $1::jsonb END"
+    if connection.dialect.server_version_info >= (16,):  # type: ignore[operator]
+        sql += f"CREATE OR REPLACE FUNCTION pg_temp.json_value(text) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$ SELECT {soft} $$;"
+    connection.exec_driver_sql(sql)
+
+
+def is_direct(field: Field, staged: Staged) -> bool:
+    """Tell whether a value goes from the staging table to the target as it stands: what can be large, and fits."""
+    if field.kind is Kind.JSON:
+        return staged.type == "jsonb"
+    return field.kind is Kind.TEXT and field.length is None and staged.type == "text"
+
+
+def value(field: Field, source: SourceTable) -> str:
+    """Return where a field's converted value is: in the staging table or in the table of conversions."""
+    staged = source.columns[field.name]
+    return f"{'s' if is_direct(field, staged) else 'w'}.{quote(field.name)}"
+
+
+def mapped(source: SourceTable) -> dict[str, str]:
+    """Return, for each column of the target that this source fills, the SQL of its value (``s``, ``w`` = ``plan_T``)."""
+    table = source.table
+    values: dict[str, str] = {}
+    for field in table.fields:
+        if field.name in source.columns:
+            found = value(field, source)
+            values[field.column] = f"coalesce({found}, {field.default})" if field.default else found
+    if table.user is not None:
+        values[table.field(table.user).column] = "w.ref_user"
+    if table.project is not None:
+        values[table.field(table.project).column] = "w.ref_project"
+    values[table.created] = "w.new_created"
+    if table.updated is not None:
+        values[table.updated] = "w.new_updated"
+    return values
+
+
+def same_key(table: Table) -> str:
+    """Return the condition that a row of the target (``t``) has the key of a planned one (``w``)."""
+    return " AND ".join(f"t.{quote(table.field(name).column)} = w.{quote(name)}" for name in table.key)
+
+
+def conversion(field: Field, staged: Staged, zone: str) -> str:
+    """Return SQL that converts a staged value (of ``s``) and yields NULL where that is not possible.
+
+    ``zone``: the time zone of times without one.
+    """
+    column = f"s.{quote(field.name)}"
+    text = f"pg_temp.utf8({column})" if staged.type == "bytea" else column
+    if field.kind is Kind.KEY:
+        return f"CASE WHEN {text} ~ {_UUID} THEN lower({text}) ELSE {text} END"
+    if staged.type in _NATIVE.get(field.kind, ()):
+        return column
+    if field.kind is Kind.UUID:
+        return f"CASE WHEN {text} ~ {_UUID} THEN {text}::uuid END"
+    if field.kind is Kind.INTEGER:
+        if staged.type == "bigint":
+            return f"CASE WHEN {column} {_INT4} THEN {column}::integer END"
+        return f"CASE WHEN {text} ~ {_INTEGER} AND {text}::bigint {_INT4} THEN {text}::integer END"
+    if field.kind is Kind.BOOLEAN:
+        return (
+            f"CASE WHEN lower(btrim({text})) IN ('t', 'true', '1', 'y', 'yes', 'on') THEN true"
+            f" WHEN lower(btrim({text})) IN ('f', 'false', '0', 'n', 'no', 'off') THEN false END"
+        )
+    if field.kind is Kind.TIME:
+        if staged.type == "timestamp":
+            fits = f"{column} {_TIMES} OR NOT isfinite({column})"
+            return f"CASE WHEN {fits} THEN {column} AT TIME ZONE {literal(zone)} END"
+        return f"pg_temp.time_value({text}, {literal(zone)})"
+    if field.kind is Kind.JSON:
+        return f"pg_temp.json_value({text})"
+    if field.kind is Kind.SET:
+        return f"nullif(btrim({text}), '')"
+    return f"nullif(btrim({text}, {BLANKS}), '')" if field.name in _TRIMMED else text
+
+
+def rules(source: SourceTable) -> Iterator[Rule]:
+    """Yield the rules of a table's fields, in the order of its columns."""
+    for field in source.table.fields:
+        staged = source.columns.get(field.name)
+        if staged is not None:
+            yield from _rules(field, staged, value(field, source))
+
+
+def _rules(field: Field, staged: Staged, converted: str) -> Iterator[Rule]:
+    """Yield one field's rules. Their messages are kept in the database, so they are in one language."""
+    raw, name = f"s.{quote(field.name)}", field.name
+    lost = f"{raw} IS NOT NULL AND {converted} IS NULL"
+    if field.required:
+        absent = f"{converted} IS NULL" if field.kind is Kind.SET else f"{raw} IS NULL"
+        yield Rule("missing", absent, f"{name} is missing")
+    if field.kind is Kind.INTEGER:
+        text = {"bigint": f"{raw}::text", "bytea": f"pg_temp.utf8({raw})"}.get(staged.type, raw)
+        digits = f"({text} ~ {_DIGITS})"
+        yield Rule("not_an_integer", f"{lost} AND {digits} IS NOT TRUE", f"{name} is not an integer")
+        yield Rule("out_of_range", f"{lost} AND {digits}", f"{name} is out of the range of an integer")
+    elif field.kind in _NOT and staged.type not in _NATIVE[field.kind]:
+        code, message = _NOT[field.kind]
+        yield Rule(code, lost, f"{name} {message}")
+    elif staged.type == "bytea":
+        yield Rule("not_utf8", f"{raw} IS NOT NULL AND pg_temp.utf8({raw}) IS NULL", f"{name} is not UTF-8")
+    if field.length is not None:
+        yield Rule(
+            "too_long", f"char_length({converted}) > {field.length}", f"{name} is longer than {field.length} characters"
+        )
+    if field.values:
+        allowed = ", ".join(literal(one) for one in field.values)
+        yield Rule("unknown_value", f"{converted} NOT IN ({allowed})", f"{name} is none of {', '.join(field.values)}")

@@ -1,0 +1,245 @@
+"""The source database: what it has, one read-only snapshot of it, and the rows as COPY sends them.
+
+Types differ between installations. Each column is staged as the type that loses nothing (``Staged``), so that one code
+path serves all of them; what does not fit is found later, by rules, and never by an error here.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from datamigrations.mapping import DETAILS, PROJECTS, TABLES, USERS, Kind
+from rollout.database import engine_for, first_line, quote, raw_connection, sqlstate
+from rollout.errors import ConfigurationError, DatabaseUnavailable, LockNotAcquired, PreflightFailed
+from rollout.fingerprint import pin_settings
+from rollout.messages import say
+from rollout.settings import SOURCE_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import psycopg2.extensions
+    from sqlalchemy import Connection
+
+    from datamigrations.mapping import Field, Table
+    from rollout.settings import Settings
+
+_COLUMNS = """
+SELECT c.relname, n.nspname, c.relkind, c.reltuples::bigint AS rows, a.attname,
+       CASE WHEN t.typtype = 'd' THEN b.typname ELSE t.typname END AS type,
+       has_column_privilege(c.oid, a.attnum, 'SELECT') AS readable
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype
+WHERE c.relname = ANY(:names) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+  AND pg_catalog.pg_table_is_visible(c.oid) AND n.nspname <> 'pg_catalog'
+ORDER BY c.relname, a.attnum
+"""
+
+_LOCKABLE = ("r", "p")
+
+
+@dataclass(frozen=True)
+class Staged:
+    """How one source column is staged: ``type`` of the staging column, ``expression`` on the source that yields it."""
+
+    type: str
+    expression: str
+
+
+@dataclass(frozen=True)
+class SourceTable:
+    """One table of the import as this source has it: staged columns by name, and how many rows it may have."""
+
+    table: Table
+    relation: str
+    columns: dict[str, Staged]
+    rows: int | None
+    lacking: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+    def has(self, name: str) -> bool:
+        """Tell whether the source has this (optional) column."""
+        return name in self.columns
+
+
+def staged(field: Field, source_type: str, *, ascii_only: bool = False) -> Staged:
+    """Choose how a column of ``source_type`` (pg_type.typname) is staged.
+
+    ``ascii_only``: the source is SQL_ASCII, which checks nothing; text is staged as the bytes it is.
+    """
+    column = "s." + quote(field.name)
+    native = {
+        Kind.UUID: {"uuid": ("uuid", column)},
+        Kind.INTEGER: dict.fromkeys(("int2", "int4", "int8"), ("bigint", f"{column}::bigint")),
+        Kind.BOOLEAN: {"bool": ("boolean", column)},
+        Kind.TIME: {
+            "timestamp": ("timestamp", column),
+            "timestamptz": ("timestamptz", column),
+            "date": ("timestamp", f"{column}::timestamp"),
+        },
+        Kind.JSON: {"jsonb": ("jsonb", column)},
+    }.get(field.kind, {})
+    expression = f"{column}::text"
+    if field.kind is Kind.JSON and source_type.startswith("_"):
+        if source_type == "_json":
+            expression = f"to_json({column})::text"
+        else:
+            native = {source_type: ("jsonb", f"to_jsonb({column})")}
+            expression = f"to_jsonb({column})::text"
+    if ascii_only and (source_type not in native or field.kind is Kind.JSON):
+        return Staged("bytea", f"convert_to({expression}, 'SQL_ASCII')")
+    return Staged(*native[source_type]) if source_type in native else Staged("text", expression)
+
+
+class Source:
+    """One snapshot of the source: its tables, and the queries that read them."""
+
+    def __init__(self, connection: Connection, tables: dict[str, SourceTable], limit_users: int | None) -> None:
+        """Keep the connection (inside its transaction) and what was found."""
+        self.connection = connection
+        self.tables = tables
+        self.limit_users = limit_users
+
+    @property
+    def raw(self) -> psycopg2.extensions.connection:
+        """psycopg2's own connection, for COPY."""
+        return raw_connection(self.connection)
+
+    def query(self, name: str) -> str:
+        """Return the SELECT that yields a table's staged columns, in their order."""
+        source = self.tables[name]
+        columns = ", ".join(f"{column.expression} AS {quote(key)}" for key, column in source.columns.items())
+        return f"SELECT {columns} FROM {self._rows(source.table)} AS s"
+
+    def _rows(self, table: Table) -> str:
+        """Return the relation to read, under ``--limit-users`` the oldest users and what belongs to them."""
+        relation = self.tables[table.name].relation
+        if self.limit_users is None:
+            return relation
+        users, projects = self.tables[USERS.name].relation, self.tables[PROJECTS.name].relation
+        oldest = f"SELECT * FROM {users} AS u ORDER BY u.created_at, u.id::text LIMIT {int(self.limit_users)}"
+        if table is USERS:
+            return f"({oldest})"
+        theirs = f"SELECT o.id::text FROM ({oldest}) AS o"
+        if table is DETAILS:
+            owned = f"SELECT p.id::text FROM {projects} AS p WHERE p.user_id::text IN ({theirs})"
+            return f"(SELECT * FROM {relation} AS d WHERE d.project_id::text IN ({owned}))"
+        return f"(SELECT * FROM {relation} AS d WHERE d.{quote(table.user or '')}::text IN ({theirs}))"
+
+
+@contextmanager
+def snapshot(settings: Settings, *, limit_users: int | None = None) -> Iterator[Source]:
+    """Yield the source inside one REPEATABLE READ, READ ONLY transaction, its tables locked against ALTER and DROP.
+
+    Raises ``ConfigurationError`` without a source, ``DatabaseUnavailable``, ``LockNotAcquired``, and
+    ``PreflightFailed`` where a required table or column is missing or may not be read.
+    """
+    if settings.source is None:
+        raise ConfigurationError(
+            say("{key} is not set", key=SOURCE_KEY),
+            hint=say("Set {key}=postgresql://user@host:5432/pagtive_previews in the environment or in .env", key=SOURCE_KEY),
+        )
+    engine = engine_for(settings.source)
+    options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    try:
+        with engine.connect() as connection:
+            raw_connection(connection).set_client_encoding("UTF8")
+            relations = _relations(connection)
+            connection.rollback()
+            connection = connection.execution_options(**options)
+            _begin(connection, relations, settings.lock_timeout)
+            yield Source(connection, _discover(connection), limit_users)
+            connection.rollback()
+    finally:
+        engine.dispose()
+
+
+def _relations(connection: Connection) -> dict[str, str]:
+    """Return the tables of the import that can be locked: name → qualified name."""
+    rows = connection.execute(text(_COLUMNS), {"names": [table.source for table in TABLES]})
+    return {row.relname: quote(row.nspname, row.relname) for row in rows if row.relkind in _LOCKABLE and row.readable}
+
+
+def _begin(connection: Connection, relations: dict[str, str], lock_timeout: float) -> None:
+    """Begin the snapshot: locks first, then whatever reads, so that what is found stays as it is.
+
+    LOCK TABLE takes no snapshot (https://www.postgresql.org/docs/current/sql-lock.html).
+    """
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(lock_timeout * 1000)}")
+    for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
+        connection.exec_driver_sql(f"SET LOCAL {setting} = 0")
+    for name, relation in relations.items():
+        try:
+            connection.exec_driver_sql(f"LOCK TABLE {relation} IN ACCESS SHARE MODE")
+        except DBAPIError as error:
+            if sqlstate(error) in {"55P03", "40P01"}:
+                raise LockNotAcquired(
+                    say("table {table} of the source is locked by another session", table=name),
+                    hint=say("Wait until that session has ended (pg_stat_activity on the source), then run this again."),
+                ) from error
+            raise unreadable(name, error) from error
+    pin_settings(connection)
+
+
+def unreadable(table: str, error: BaseException) -> PreflightFailed | DatabaseUnavailable:
+    """Say why a source table cannot be read; a server that went away is told from a right that is missing."""
+    reason = first_line(error)
+    state = sqlstate(error)
+    if state is None or state.startswith(("08", "57P")):
+        return DatabaseUnavailable(
+            say("the source went away while {table} was read: {reason}", table=table, reason=reason),
+            hint=say("Check that the server of {key} runs, then run this again; the target is as it was.", key=SOURCE_KEY),
+        )
+    return PreflightFailed(
+        say("table {table} of the source cannot be read: {reason}", table=table, reason=reason),
+        hint=say("Mend what the server names; the user of {key} needs SELECT on its tables.", key=SOURCE_KEY),
+    )
+
+
+def _discover(connection: Connection) -> dict[str, SourceTable]:
+    """Look at the source's catalogs; raise ``PreflightFailed`` that names everything required that is missing."""
+    rows = connection.execute(text(_COLUMNS), {"names": [table.source for table in TABLES]}).all()
+    encoding = connection.execute(text("SELECT current_setting('server_encoding')")).scalar_one()
+    missing: list[str] = []
+    tables: dict[str, SourceTable] = {}
+    for table in TABLES:
+        found = {row.attname: row for row in rows if row.relname == table.source}
+        if not found:
+            missing += [] if table.optional else [table.source]
+            continue
+        wanted = {field.name: field for field in table.fields}
+        lacking = [name for name in wanted if name not in found]
+        missing += [f"{table.source}.{name}" for name in lacking if not wanted[name].optional]
+        unreadable_columns = [name for name in wanted if name in found and not found[name].readable]
+        if unreadable_columns:
+            raise PreflightFailed(
+                say("column {column} of the source may not be read", column=f"{table.source}.{unreadable_columns[0]}"),
+                hint=say("On the source: GRANT SELECT ON {table} TO the user of {key};", table=table.source, key=SOURCE_KEY),
+            )
+        first = next(iter(found.values()))
+        tables[table.name] = SourceTable(
+            table=table,
+            relation=quote(first.nspname, first.relname),
+            columns={
+                name: staged(field, found[name].type, ascii_only=encoding == "SQL_ASCII")
+                for name, field in wanted.items()
+                if name in found
+            },
+            rows=first.rows if first.rows > 0 else None,
+            lacking=tuple(lacking),
+            ignored=tuple(name for name in found if name not in wanted),
+        )
+    if missing:
+        raise PreflightFailed(
+            say("the source lacks {names}", names=", ".join(missing)),
+            hint=say("Check that {key} points to the Pagtive database; these are required.", key=SOURCE_KEY),
+        )
+    return tables
