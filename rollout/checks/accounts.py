@@ -123,18 +123,19 @@ def demo_data_is_complete(subject: Subject) -> Iterator[Finding]:
         missing = list(_missing(values, REQUIRED.get(kind, ())))
         if missing:
             yield Finding(
-                f"demo_accounts.{workspace}",
-                say("demo_data lacks {fields}", fields=", ".join(missing)),
-                f"SELECT demo_data FROM demo_accounts WHERE workspace_id = '{workspace}';",
+                "demo_accounts.demo_data",
+                say("the demo account {workspace} lacks {fields}", workspace=workspace, fields=", ".join(missing)),
+                "SELECT workspace_id, demo_data FROM demo_accounts WHERE is_active;",
                 ERROR if workspace in ours else WARNING,
             )
 
 
 def _missing(values: Any, required: tuple[str, ...]) -> Iterator[str]:
     """Yield the names of required fields that are not there or null, those of demo cases too."""
-    there = values if isinstance(values, dict) else {}
+    there = dict(values) if isinstance(values, dict) else {}
+    if not isinstance(there.get("demo_cases"), list):
+        there["demo_cases"] = None
     yield from (name for name in required if there.get(name) is None)
-    cases = there.get("demo_cases")
-    for number, case in enumerate(cases if isinstance(cases, list) else ()):
+    for number, case in enumerate(there["demo_cases"] or ()):
         fields = case if isinstance(case, dict) else {}
         yield from (f"demo_cases[{number}].{name}" for name in REQUIRED_OF_CASES if fields.get(name) is None)

@@ -17,7 +17,6 @@ from rollout.messages import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from decimal import Decimal
 
 THRESHOLDS = (
     (1, 0, 0), (2, 500, 3), (3, 1500, 8), (4, 4000, 20), (5, 10000, 50), (6, 25000, 120), (7, 60000, 300),
@@ -35,15 +34,16 @@ class Level:
 
     number: int
     asked: dict[str, float]
-    given: dict[str, Decimal]
+    given: dict[str, float]
 
 
 def _levels(subject: Subject) -> list[Level]:
     """Read the levels, lowest first."""
-    rows = subject.connection.execute(
-        text(f"SELECT level, requirements, {', '.join(_GIVEN)} FROM lawyer_levels ORDER BY level")
-    )
-    return [Level(row.level, _numbers(row.requirements), {name: getattr(row, name) for name in _GIVEN}) for row in rows]
+    query = f"SELECT level, requirements, {', '.join(_GIVEN)} FROM lawyer_levels ORDER BY level"
+    return [
+        Level(level, _numbers(requirements), dict(zip(_GIVEN, map(float, given), strict=True)))
+        for level, requirements, *given in subject.connection.execute(text(query))
+    ]
 
 
 def _numbers(values: Any) -> dict[str, float]:

@@ -12,13 +12,19 @@ _USER = "'00000000-0000-0000-0000-000000000000'"
 
 @dataclass(frozen=True)
 class Query:
-    """One query on one table; ``columns``: those it needs, first the one that an index should lead with."""
+    """One query on one table; ``columns``: those it needs, first the ``leading`` ones that its index leads with."""
 
     purpose: str
     table: str
     columns: tuple[str, ...]
     where: str
     rest: str = ""
+    leading: int = 1
+
+    @property
+    def index(self) -> list[str]:
+        """The columns that its index leads with."""
+        return list(self.columns[: self.leading])
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -44,8 +50,9 @@ TOP_QUERIES = (
     Query(
         say("sign-in by an account of a provider"),
         "user_accounts",
-        ("provider_account_id", "provider"),
+        ("provider", "provider_account_id"),
         "provider = 'feishu' AND provider_account_id = 'ou_0'",
+        leading=2,
     ),
     _by(say("sign-in with Feishu, the older way"), "feishu_auths", "open_id", "'ou_0'"),
     _by(say("a user's accounts"), "user_accounts", "user_id"),
