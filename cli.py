@@ -17,7 +17,12 @@ for function in (schema.plan, schema.preflight, schema.migrate, schema.verify, s
     app.command()(function)
 
 backup_app = typer.Typer(help="Proven backups. / 经过验证的备份。", **_OPTIONS)
-for name, function in {"create": backups.create, "list": backups.list_, "verify": backups.verify, "prune": backups.prune}.items():
+for name, function in {
+    "create": backups.create,
+    "list": backups.list_,
+    "verify": backups.verify,
+    "prune": backups.prune,
+}.items():
     backup_app.command(name)(function)
 app.add_typer(backup_app, name="backup")
 

@@ -1,4 +1,4 @@
-"""Alembic's entry: `tool` hands over its own connection; plain `alembic` gets one from DATABASE_URL (rollout/environment.py)."""
+"""Alembic's entry: `tool` hands over its connection; plain `alembic` gets one from DATABASE_URL."""
 
 import sys
 

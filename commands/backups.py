@@ -35,7 +35,9 @@ def create(
         if source and settings.source is None:
             raise ConfigurationError(
                 say("{key} is not set", key=SOURCE_KEY),
-                hint=say("Set {key}=postgresql://user@host:5432/database in the environment or in .env", key=SOURCE_KEY),
+                hint=say(
+                    "Set {key}=postgresql://user@host:5432/database in the environment or in .env", key=SOURCE_KEY
+                ),
             )
         make(settings, run, server=settings.source if source else None, jobs=jobs, prove=prove)
 

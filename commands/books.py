@@ -60,9 +60,7 @@ def checks(json: Json = False) -> None:
 
     with command("checks", as_json=json) as run:
         assert verify.VERIFIED  # noqa: S101 - importing it registered every check
-        run.result["checks"] = [
-            {"check": one.name, "area": one.area.value, "does": one.doc} for one in CHECKS.values()
-        ]
+        run.result["checks"] = [{"check": one.name, "area": one.area.value, "does": one.doc} for one in CHECKS.values()]
 
 
 def demo(
@@ -77,4 +75,9 @@ def demo(
     from datamigrations.demo import demo as show
 
     with command("demo", as_json=json) as run:
-        show(run, users=users, directory=Path("var/demo").resolve(), wait=(lambda: typer.prompt("Enter")) if keep else None)
+        show(
+            run,
+            users=users,
+            directory=Path("var/demo").resolve(),
+            wait=(lambda: typer.prompt("Enter")) if keep else None,
+        )

@@ -26,7 +26,9 @@ def upgrade(dry_run: DryRun = False, json: Json = False) -> None:
 
 def import_(
     dry_run: DryRun = False,
-    limit_users: Annotated[int | None, typer.Option(min=1, help="Only the N oldest users. / 仅最早的 N 个用户。")] = None,
+    limit_users: Annotated[
+        int | None, typer.Option(min=1, help="Only the N oldest users. / 仅最早的 N 个用户。")
+    ] = None,
     source_timezone: Annotated[str, typer.Option(help="Of naive timestamps. / 无时区时间的时区。")] = "Asia/Shanghai",
     tenant: Annotated[str, typer.Option(help="tenant_code of new users. / 新用户的租户。")] = "pagtive",
     on_conflict: Annotated[str, typer.Option(help="newer, source or keep. / 冲突处理。")] = "newer",
@@ -85,7 +87,7 @@ def rejects(
         with csv_file.open("w", encoding="utf-8", newline="") as file:
             csv_file.chmod(0o600)
             writer = csv.writer(file)
-            for count, row in enumerate(rows, start=1):  # noqa: B007 - counted on the way
+            for count, row in enumerate(rows, start=1):
                 if count == 1:
                     writer.writerow(row)
                 writer.writerow(

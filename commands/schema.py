@@ -158,7 +158,9 @@ def rollback(
             for one in going:
                 if one.object.startswith(("table ", "column ", "view ", "function ")):
                     run.listener.note(say("  - {object}  {rows} row(s)", object=one.object, rows=one.rows))
-            run.listener.note(say("{count} object(s) go, with their constraints, indexes and triggers", count=len(going)))
+            run.listener.note(
+                say("{count} object(s) go, with their constraints, indexes and triggers", count=len(going))
+            )
 
         def confirm(going: list[Going]) -> bool:
             show(going)

@@ -89,8 +89,11 @@ def _tell_urls(run: Run, directory: Path, target: str, source: str, wait: Callab
     """Leave the servers' URLs in a private file while they run."""
     path = directory / "urls"
     path.touch(mode=0o600)
-    path.write_text(f"DATABASE_URL={target.removesuffix('/postgres')}/{LEGACY}\n"
-                    f"SOURCE_DATABASE_URL={source.removesuffix('/postgres')}/{PAGTIVE}\n", encoding="utf-8")
+    path.write_text(
+        f"DATABASE_URL={target.removesuffix('/postgres')}/{LEGACY}\n"
+        f"SOURCE_DATABASE_URL={source.removesuffix('/postgres')}/{PAGTIVE}\n",
+        encoding="utf-8",
+    )
     try:
         run.listener.note(say("the servers' URLs stand in {path} until you press Enter", path=path))
         wait()

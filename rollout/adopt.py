@@ -104,9 +104,7 @@ def _is_part(key: str, wanted: manifest.Manifest) -> bool:
     return kind in {"column", "constraint"} and wanted.made_by.get(f"table {table}") == wanted.made_by[key]
 
 
-def _state(
-    key: str, revision: str, definition: Definition, wanted: manifest.Manifest, there: Catalog
-) -> ObjectState:
+def _state(key: str, revision: str, definition: Definition, wanted: manifest.Manifest, there: Catalog) -> ObjectState:
     """Tell what the database has of one object."""
     actual = find(key, definition, there)
     if actual is None:

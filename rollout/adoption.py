@@ -62,9 +62,7 @@ def _describe(
     """Put what was found into the run's result."""
     states = [state.state for state in found]
     run.result |= {
-        "objects": [
-            {"object": one.key, "revision": one.revision, "state": one.state, "how": one.how} for one in found
-        ],
+        "objects": [{"object": one.key, "revision": one.revision, "state": one.state, "how": one.how} for one in found],
         "counts": {state: states.count(state) for state in (objects.PRESENT, objects.MISSING, objects.DIFFERENT)},
         "stands_at": stands_at,
         "recorded": recorded,
@@ -108,5 +106,3 @@ def _record(settings: Settings, run: Run, revision: str) -> None:
         run.database = "changed"
         run.result |= {"recorded": revision, "from_revision": None, "to_revision": revision}
         step.detail = revision
-
-

@@ -54,13 +54,18 @@ def change(
     tables = plan.existing_tables(session.own, steps.locks())
     locks = {table: mode for table, mode in steps.locks().items() if table in tables}
     settings = session.settings
-    with _translated(run, steps), transaction.open_transaction(
-        session.engine, locks, lock_timeout=settings.lock_timeout, statement_timeout=settings.statement_timeout
-    ) as connection:
+    with (
+        _translated(run, steps),
+        transaction.open_transaction(
+            session.engine, locks, lock_timeout=settings.lock_timeout, statement_timeout=settings.statement_timeout
+        ) as connection,
+    ):
         with interrupt.cancelling(raw_connection(connection)):
             with run.step("fingerprint") as step:
                 preexisting = environment.prepare(connection, steps, below_baseline=below_baseline)
-                before = preserve.take(connection, adopt.WRITTEN, leaving=_leaving(connection, steps, preexisting), deep=deep)
+                before = preserve.take(
+                    connection, adopt.WRITTEN, leaving=_leaving(connection, steps, preexisting), deep=deep
+                )
                 run.result["preserved"] = before.preserved()
                 step.detail = say("{tables} tables, {rows} rows", **before.preserved())
             if first is not None:
@@ -168,7 +173,9 @@ def _translated(run: Run, steps: plan.Plan) -> Iterator[None]:
             reason = f"{reason} ({(getattr(diagnostics, 'message_detail', '') or '').splitlines()[0]})"
         raise failure(
             say("failed in step {step}: {reason}", step=run.steps[-1].name, reason=reason),
-            hint=say("Nothing was changed. Mend what the server names, then run this again; the report has the details."),
+            hint=say(
+                "Nothing was changed. Mend what the server names, then run this again; the report has the details."
+            ),
         ) from error
 
 

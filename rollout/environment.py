@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
     from sqlalchemy import Connection
 
+
 def run(context: EnvironmentContext) -> None:
     """Run what Alembic was asked for, in the way that fits."""
     connection: Connection | None = context.config.attributes.get("connection")
@@ -58,12 +59,14 @@ def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
     return not (kind == "schema" and name in OUR_SCHEMAS) and not (kind == "table" and name == VERSION_TABLE)
 
 
-def _is_in_models(item: Any, _name: str | None, kind: str, reflected: bool, compared: object) -> bool:  # noqa: FBT001
+def _is_in_models(item: Any, _name: str | None, kind: str, reflected: bool, compared: object) -> bool:
     """Leave out of autogenerate what only the database has: other people's tables, and their additions to legacy ones."""
     if not reflected or compared is not None:
         return True
     table = item if kind == "table" else item.table
-    legacy = {mapper.local_table.name for mapper in core.Base.registry.mappers if mapper.class_.__module__ == core.__name__}
+    legacy = {
+        mapper.local_table.name for mapper in core.Base.registry.mappers if mapper.class_.__module__ == core.__name__
+    }
     return table.name in metadata.tables and table.name not in legacy
 
 
@@ -115,7 +118,8 @@ def _steps(wanted: str | None, connection: Connection) -> plan.Plan:
     position = ids.index(plan.resolve(relative[1]) if relative[1] else start) + int(relative[2])
     if not 0 <= position < len(ids):
         raise PreflightFailed(
-            say("{name} leads past the end of the history", name=wanted), hint=say("`alembic history` lists the revisions.")
+            say("{name} leads past the end of the history", name=wanted),
+            hint=say("`alembic history` lists the revisions."),
         )
     return plan.make(start, ids[position])
 
@@ -136,7 +140,9 @@ def prepare(connection: Connection, steps: plan.Plan, *, below_baseline: bool = 
     if missing:
         raise RollbackFailed(
             say("the schema rollout does not remember how this database was upgraded"),
-            hint=say("Restore a backup (`tool restore PATH`): without that memory a downgrade could drop others' objects."),
+            hint=say(
+                "Restore a backup (`tool restore PATH`): without that memory a downgrade could drop others' objects."
+            ),
             database=UNTOUCHED,
         )
     preexisting = memory.preexisting(connection)

@@ -149,4 +149,6 @@ class Interrupted(RolloutError):
 
     def __init__(self, *, database: str = ROLLED_BACK) -> None:
         """Nothing to say but that it was asked for."""
-        super().__init__(say("interrupted"), hint=say("Run the same command again when you are ready."), database=database)
+        super().__init__(
+            say("interrupted"), hint=say("Run the same command again when you are ready."), database=database
+        )

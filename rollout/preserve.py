@@ -167,20 +167,24 @@ def _contents(connection: Connection, before: Before, declared: set[str]) -> Ite
             continue  # its definition is gone too, and has its finding
         if row[3] != state.filenode:
             yield _finding(state.subject, say("the table was rewritten or truncated"))
-        inserted, updated, deleted = (
-            (now or 0) - then for now, then in zip(row[5:8], state.writes, strict=True)
-        )
+        inserted, updated, deleted = ((now or 0) - then for now, then in zip(row[5:8], state.writes, strict=True))
         if state.content is not None:
             found = table_fingerprint(connection, state.schema, state.name, state.columns)
             if found != state.content:
                 yield _finding(
                     state.subject,
-                    say("its content changed: {before} rows before, {after} now", before=state.content.rows, after=found.rows),
+                    say(
+                        "its content changed: {before} rows before, {after} now",
+                        before=state.content.rows,
+                        after=found.rows,
+                    ),
                 )
         elif state.schema == "public" and f"table {state.name}" in declared:
             # A table of ours: seeds and initial rows may come, nothing that was there may change.
             if updated or deleted:
-                yield _finding(state.subject, say("{updated} rows updated, {deleted} deleted", updated=updated, deleted=deleted))
+                yield _finding(
+                    state.subject, say("{updated} rows updated, {deleted} deleted", updated=updated, deleted=deleted)
+                )
         elif inserted or updated or deleted:
             yield _finding(
                 state.subject,

@@ -44,9 +44,7 @@ class Options:
     receipt_only: bool = False
 
 
-def rollback(
-    settings: Settings, run: Run, options: Options, confirm: Callable[[list[Going]], bool]
-) -> list[Going]:
+def rollback(settings: Settings, run: Run, options: Options, confirm: Callable[[list[Going]], bool]) -> list[Going]:
     """Take revisions back; ``confirm`` sees the receipt first. Raises a ``RolloutError``, mostly ``RollbackFailed``.
 
     Returns the receipt; fills ``run.result`` with ``receipt``, ``from_revision``, ``to_revision``.
@@ -73,9 +71,7 @@ def _only_receipt(settings: Settings, run: Run, options: Options) -> list[Going]
         engine.dispose()
 
 
-def _rollback(
-    session: Session, run: Run, options: Options, confirm: Callable[[list[Going]], bool]
-) -> list[Going]:
+def _rollback(session: Session, run: Run, options: Options, confirm: Callable[[list[Going]], bool]) -> list[Going]:
     """Plan, show the receipt, ask, and go."""
     steps = _steps(session.own, run, options)
     if not steps.revisions:
@@ -84,9 +80,7 @@ def _rollback(
     _refuse_irreversible(steps)
     going = receipt(session.own, run, steps, shelve=not options.discard)
     if not confirm(going):
-        raise RollbackFailed(
-            say("not confirmed"), hint=say("Answer y, or call with --yes."), database=UNTOUCHED
-        )
+        raise RollbackFailed(say("not confirmed"), hint=say("Answer y, or call with --yes."), database=UNTOUCHED)
 
     def shelve(connection: Connection) -> None:
         if not options.discard:
@@ -150,7 +144,11 @@ def _refuse_irreversible(steps: plan.Plan) -> None:
     for revision in steps.revisions:
         if not revision.reversible:
             raise RollbackFailed(
-                say("revision {revision} cannot be taken back: {summary}", revision=revision.id, summary=revision.summary),
+                say(
+                    "revision {revision} cannot be taken back: {summary}",
+                    revision=revision.id,
+                    summary=revision.summary,
+                ),
                 hint=say("Restore a backup instead: tool restore PATH"),
                 database=UNTOUCHED,
             )

@@ -18,8 +18,8 @@ from rollout.errors import UNTOUCHED, RolloutError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rollout.findings import Finding
     from rollout.database import Target
+    from rollout.findings import Finding
 
 
 class Listener(Protocol):

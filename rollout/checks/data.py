@@ -179,7 +179,12 @@ def _seed(subject: Subject, table: str) -> Iterator[Finding]:
             if actual.get(column) != value:
                 yield Finding(
                     f"{table}.{row[key]}",
-                    say("{column}: expected {expected}, found {found}", column=column, expected=value, found=actual.get(column)),
+                    say(
+                        "{column}: expected {expected}, found {found}",
+                        column=column,
+                        expected=value,
+                        found=actual.get(column),
+                    ),
                     say("Keep it if it was edited on purpose; else set it back."),
                     WARNING,
                 )

@@ -167,7 +167,10 @@ def emails_are_distinct(subject: Subject) -> Iterator[Finding]:
     if alike:
         yield Finding(
             "users.email",
-            say("{count} e-mail address(es) differ only in case or blanks: they cannot be matched by an import", count=alike),
+            say(
+                "{count} e-mail address(es) differ only in case or blanks: they cannot be matched by an import",
+                count=alike,
+            ),
             say("List them: {query}", query=query),
             WARNING,
         )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rollout.catalog import Catalog
     from rollout.manifest import Manifest
     from rollout.settings import Settings
+
 
 class Area(str, Enum):
     """The areas of cli.md (``--area``), and preflight's own."""

@@ -48,7 +48,11 @@ def _compare(subject: Subject, kind: str) -> Iterator[Finding]:
         if expected.get("comment") != found.get("comment") and not kept:
             yield Finding(
                 name,
-                say("the comment differs: expected {expected}, found {found}", expected=expected.get("comment"), found=found.get("comment")),
+                say(
+                    "the comment differs: expected {expected}, found {found}",
+                    expected=expected.get("comment"),
+                    found=found.get("comment"),
+                ),
                 say("COMMENT ON … IS '{comment}';", comment=expected.get("comment")),
                 WARNING,
             )

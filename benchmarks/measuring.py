@@ -1,0 +1,64 @@
+"""Time whole processes, with the memory they took."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run: wall seconds, and the peak memory of the process itself in bytes."""
+
+    seconds: float
+    peak: int
+
+
+def timed(command: Sequence[str | Path], environment: dict[str, str]) -> Measured:
+    """Run a command to its end; raise where it fails."""
+    begin = time.perf_counter()
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stdout.close()
+    seconds = time.perf_counter() - begin
+    if process.returncode:
+        raise SystemExit(f"{command} failed ({process.returncode}):\n{output.decode(errors='replace')[-2000:]}")
+    return Measured(seconds, usage.ru_maxrss * 1024)
+
+
+def compare(name: str, ours: list[Measured], theirs: list[Measured], limit: float) -> bool:
+    """Print the median of the ratios, pair by pair, beside its limit; tell whether it holds."""
+    ratios = sorted(one.seconds / other.seconds for one, other in zip(ours, theirs, strict=True))
+    ratio = statistics.median(ratios)
+    print(
+        f"{name}: {statistics.median(m.seconds for m in ours):.2f} s"
+        f" / {statistics.median(m.seconds for m in theirs):.2f} s"
+        f" = {ratio:.2f} (pairs {ratios[0]:.2f} to {ratios[-1]:.2f}; limit {limit})"
+    )
+    return ratio <= limit
+
+
+def within(name: str, value: float, limit: float, unit: str) -> bool:
+    """Print a figure beside its limit; tell whether it holds."""
+    print(f"{name}: {value:.2f} {unit} (limit {limit} {unit})")
+    return value <= limit

@@ -1,0 +1,38 @@
+"""Measure ratios against the limits: ``make bench``, or ``python benchmarks/run.py upgrade --users 100000``.
+
+Every figure is a ratio of two whole processes that took turns on one machine; single times say more about the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import start_up
+import upgrade
+
+SUBJECTS = {"start-up": start_up.measure, "upgrade": upgrade.measure}
+
+
+def main() -> int:
+    """Run the chosen benchmarks (all by default); 1 where one is past its limit."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("subjects", nargs="*", default=list(SUBJECTS), metavar=f"{{{','.join(SUBJECTS)}}}")
+    parser.add_argument("--users", type=int, default=500_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    unknown = set(options.subjects) - set(SUBJECTS)
+    if unknown:
+        parser.error(f"there is no benchmark {', '.join(unknown)}")
+    ok = True
+    for subject in options.subjects:
+        print(f"== {subject}")
+        ok = SUBJECTS[subject](users=options.users, rounds=options.rounds) and ok
+    return int(not ok)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
