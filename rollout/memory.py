@@ -135,8 +135,13 @@ def _begin(own: Connection, run: Run) -> None:
 def _end(own: Connection, run: Run) -> None:
     """Record a run's outcome, chained to the one before; a server that is gone cannot be told."""
     try:
+        # The end of the chain, not the latest clock: clocks of two machines differ.
         previous = own.execute(
-            text("SELECT hash FROM rollout.runs WHERE hash IS NOT NULL ORDER BY finished_at DESC, number DESC LIMIT 1")
+            text(
+                "SELECT hash FROM rollout.runs r WHERE hash IS NOT NULL"
+                " AND NOT EXISTS (SELECT FROM rollout.runs n WHERE n.previous_hash = r.hash)"
+                " ORDER BY number DESC LIMIT 1"
+            )
         ).scalar()
         record = json.dumps(run.as_json(), ensure_ascii=False, sort_keys=True, default=str)
         own.execute(

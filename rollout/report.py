@@ -49,7 +49,7 @@ def write(settings: Settings, run: Run) -> Path:
     page = directory / f"{run.run_id}.html"
     try:
         values = values_of(run)
-        values.setdefault("configured_target", _configured(settings.target))
+        values.setdefault("configured_target", configured(settings.target))
         save(directory / f"{run.run_id}.json", json.dumps(values, ensure_ascii=False, indent=1) + "\n")
         save(page, render_html(values))
     except OSError:
@@ -59,7 +59,7 @@ def write(settings: Settings, run: Run) -> Path:
     return page
 
 
-def _configured(server: Server) -> str:
+def configured(server: Server) -> str:
     """Name the database that was meant, also where it could not be reached; never with a password."""
     where = server.parameters
     return f"{where.get('host', 'localhost')}:{where.get('port', '5432')}/{server.database}"
@@ -109,7 +109,7 @@ def load(settings: Settings, run_id: str) -> dict[str, Any]:
     if _RUN_ID.fullmatch(run_id):
         with suppress(OSError, UnicodeDecodeError):
             values = _parsed((settings.reports / f"{run_id}.json").read_text(encoding="utf-8"))
-    values = values or _parsed(_record(settings, run_id) or "")
+        values = values or _parsed(_record(settings, run_id) or "")
     if values is None:
         raise PreflightFailed(
             say("there is no record of a run {run_id}", run_id=run_id),
@@ -161,6 +161,7 @@ def _environment() -> Environment:
 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
+        "columns": lambda rows: list(dict.fromkeys(name for row in rows for name in row)),
         "duration": _duration,
         "moment": _moment,
         "number": _number,
