@@ -35,22 +35,30 @@ def demo(run: Run, *, users: int, directory: Path, wait: Callable[[], object] | 
     """
     with EmbeddedServer() as legacy_server, EmbeddedServer() as source_server:
         with run.step("legacy database") as step:
-            target = _make(legacy_server, LEGACY, lambda to: (create_legacy_schema(to), fill_legacy(to, users=users)))
+            target = _make(legacy_server, LEGACY, lambda to: _fill_legacy(to, users))
             step.detail = say("{users} users", users=users)
         with run.step("Pagtive source") as step:
             count = max(10, users // SOURCE_SHARE)
-            source = _make(
-                source_server,
-                PAGTIVE,
-                lambda to: (create_pagtive_schema(to), fill_pagtive(to, users=count, legacy_users=users)),
-            )
+            source = _make(source_server, PAGTIVE, lambda to: _fill_pagtive(to, count, users))
             step.detail = say("{users} users", users=count)
         _main_job(run, Settings(target, source, directory))
         if wait is not None:
             _tell_urls(run, directory, legacy_server.url, source_server.url, wait)
 
 
-def _make(server: EmbeddedServer, name: str, fill: Callable[[Connection], object]) -> Server:
+def _fill_legacy(connection: Connection, users: int) -> None:
+    """Make the legacy Lawsker database, with other people's tables."""
+    create_legacy_schema(connection)
+    fill_legacy(connection, users=users)
+
+
+def _fill_pagtive(connection: Connection, users: int, legacy_users: int) -> None:
+    """Make the Pagtive source, some of whose users are legacy users too."""
+    create_pagtive_schema(connection)
+    fill_pagtive(connection, users=users, legacy_users=legacy_users)
+
+
+def _make(server: EmbeddedServer, name: str, fill: Callable[[Connection], None]) -> Server:
     """Create one database and fill it."""
     engine = engine_for(server.server())
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

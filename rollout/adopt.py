@@ -45,7 +45,7 @@ class ObjectState:
 
     @property
     def is_kept(self) -> bool:
-        """Tell whether revisions leave it alone: it is there, or it belongs to the legacy core of an existing database."""
+        """Tell whether revisions leave it alone: it is there, or part of an existing database's legacy core."""
         return self.is_legacy or self.state == PRESENT
 
 

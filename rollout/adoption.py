@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from rollout import adopt as objects
 from rollout import environment, memory, plan, transaction, verify
+from rollout.checks.registry import CHECKS, run_checks
 from rollout.database import describe, engine_for
 from rollout.errors import PreflightFailed
 from rollout.findings import ERROR
@@ -40,8 +41,8 @@ def adopt(settings: Settings, run: Run, confirm: Callable[[str], bool]) -> None:
             found = objects.inspect(connection, plan.make(None, plan.history()[-1].id))
             stands_at = _stands_at(found)
             _describe(connection, run, found, stands_at, recorded)
-            legacy = verify.run_checks(
-                [verify.CHECKS["legacy_core_is_compatible"]], verify.subject_at(connection, recorded)
+            legacy = run_checks(
+                [CHECKS["legacy_core_is_compatible"]], verify.subject_at(connection, recorded)
             )
             run.findings += legacy.findings
             step.detail = say("stands at {revision}", revision=stands_at or "-")

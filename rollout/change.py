@@ -1,4 +1,4 @@
-"""The transaction that changes the schema, up or down: locks → fingerprints → revisions → verification → COMMIT → audit.
+"""The transaction that changes the schema: locks → fingerprints → revisions → verification → COMMIT → audit.
 
 ``migrate`` and ``rollback`` are this, with their own preparations around it.
 """
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from rollout.checks.registry import Outcome
     from rollout.memory import Session
     from rollout.run import Run
     from rollout.settings import Settings
@@ -135,7 +136,7 @@ def _after_commit(session: Session, run: Run, steps: plan.Plan) -> None:
         step.detail = say("{passed} checks passed", passed=outcome.passed)
 
 
-def audit(session: Session, revision: str | None) -> verify.Outcome:
+def audit(session: Session, revision: str | None) -> Outcome:
     """Run all checks in a session of its own, after the change; raises ``AuditFailed`` on another revision."""
     with session.engine.connect() as connection:
         verify.read_only(connection, session.settings)

@@ -111,7 +111,7 @@ def describe(connection: Connection, server: Server) -> Target:
     raw = raw_connection(connection)
     if raw.server_version < OLDEST_SERVER * 10_000:
         raise PreflightFailed(
-            say("the server is PostgreSQL {version}: too old", version=raw.parameter_status("server_version")),
+            say("the server is PostgreSQL {version}: too old", version=raw.info.parameter_status("server_version")),
             hint=say("PostgreSQL {oldest} or newer is needed.", oldest=OLDEST_SERVER),
         )
     row = connection.execute(

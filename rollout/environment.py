@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from models import core, metadata
+from models.base import Base
 from rollout import adopt, memory, plan, transaction
 from rollout.database import OUR_SCHEMAS, VERSION_TABLE, engine_for, run_lock
 from rollout.errors import UNTOUCHED, PreflightFailed, RollbackFailed
@@ -49,7 +50,7 @@ def _configure(context: EnvironmentContext, **options: Any) -> None:
         compare_server_default=True,
         include_name=_is_ours,
         include_object=_is_in_models,
-        on_version_apply=_remember,
+        on_version_apply=_remember,  # type: ignore[arg-type] # Alembic passes keywords only
         **options,
     )
 
@@ -60,14 +61,12 @@ def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
 
 
 def _is_in_models(item: Any, _name: str | None, kind: str, reflected: bool, compared: object) -> bool:
-    """Leave out of autogenerate what only the database has: other people's tables, and their additions to legacy ones."""
+    """Leave out of autogenerate what is other people's: their tables, and their additions to legacy ones."""
     if not reflected or compared is not None:
         return True
     table = item if kind == "table" else item.table
-    legacy = {
-        mapper.local_table.name for mapper in core.Base.registry.mappers if mapper.class_.__module__ == core.__name__
-    }
-    return table.name in metadata.tables and table.name not in legacy
+    theirs = {mapper.local_table for mapper in Base.registry.mappers if mapper.class_.__module__ == core.__name__}
+    return table.name in metadata.tables and metadata.tables[table.name] not in theirs
 
 
 def run_on(context: EnvironmentContext, connection: Connection, preexisting: frozenset[str]) -> None:
@@ -103,7 +102,7 @@ def _plain(context: EnvironmentContext) -> None:
 
 
 def _wanted(context: EnvironmentContext) -> str | None:
-    """Return the revision that upgrade, downgrade or stamp was asked for; raise KeyError for commands that only look."""
+    """Return the revision that upgrade, downgrade or stamp was asked for; KeyError: the command only looks."""
     wanted = context.get_revision_argument()
     return wanted[-1] if isinstance(wanted, tuple) else wanted
 

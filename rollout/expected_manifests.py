@@ -1,8 +1,8 @@
 """Write ``rollout/expected/``: upgrade an empty database revision by revision and note what the catalogs say.
 
-``python -m rollout.expected_manifests`` (``make expected``) uses the embedded server; ``--check`` only tells whether the
-files are up to date; with ``TEST_DATABASE_URL`` semantics left to the tests, ``--variant`` reads an empty database's
-``DATABASE_URL`` and writes down where that server's major describes the same objects in other words.
+``python -m rollout.expected_manifests`` (``make expected``) uses the embedded server; ``--check`` only tells whether
+the files are up to date. ``--variant`` takes the empty database of ``DATABASE_URL``, and writes down where that
+server's major describes the same objects in other words.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NOT_SEEDED = ("id", "created_at", "updated_at")
 
 
 def generate(server: Server) -> dict[str, dict[str, Any]]:
-    """Upgrade an empty database (it is rolled back) and return each file's name and content, ``seeds.json`` included."""
+    """Upgrade an empty database (it is rolled back); return each file's name and content, ``seeds.json`` too."""
     files: dict[str, dict[str, Any]] = {}
     engine = engine_for(server)
     try:

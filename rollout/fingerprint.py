@@ -1,9 +1,9 @@
 """Content fingerprints: what a table holds, independent of the order of its rows, comparable across databases.
 
 Each row's text form (every value as PostgreSQL's output function writes it, NULL told from the empty string, so every
-byte counts) is hashed as one string with two seeds of the 64-bit ``hashtextextended`` (PostgreSQL 11+); the sums over all
-rows and the count make the fingerprint. Hashing the row as a whole, not column by column, is what makes a value that
-changed places with another one show. The settings that the text form depends on are pinned.
+byte counts) is hashed as one string with two seeds of the 64-bit ``hashtextextended`` (PostgreSQL 11+); the sums over
+all rows and the count make the fingerprint. Hashing the row as a whole, not column by column, is what makes a value
+that changed places with another one show. The settings that the text form depends on are pinned.
 """
 
 from __future__ import annotations

@@ -14,12 +14,11 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import psycopg2
+import psycopg2.extensions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
-
-    import psycopg2.extensions
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -31,7 +30,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def cancelling(connection: psycopg2.extensions.connection) -> Iterator[None]:
-    """Cancel the statement that runs on ``connection`` when Ctrl-C or SIGTERM comes; outside the main thread, do nothing."""
+    """Cancel the statement that runs on ``connection`` when Ctrl-C or SIGTERM comes (in the main thread only)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

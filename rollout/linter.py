@@ -24,7 +24,7 @@ _RUNNING = re.compile(r"^-- Running (?:upgrade|downgrade)\s+(?P<step>.*)$")
 
 
 def lint(sql: str) -> list[dict[str, Any]]:
-    """Return the linter's findings on a script [{revision, line, rule, message}]; rules the design answers are left out.
+    """Return the linter's findings on a script [{revision, line, rule, message}], but for rules the design answers.
 
     Raises ``PreflightFailed`` where the linter cannot run: no findings would look like none found.
     """

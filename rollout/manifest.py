@@ -1,8 +1,8 @@
 """What the schema must be at each revision: generated, in ``rollout/expected/``, one file per revision.
 
 Each file holds what its revision adds, changes and takes away, as PostgreSQL's catalogs describe it
-(``python -m rollout.expected_manifests`` writes them from a real server); the manifest of a revision is all files up to it,
-laid over each other. Read rights and this module are all that verification needs.
+(``python -m rollout.expected_manifests`` writes them from a real server); the manifest of a revision is all files up to
+it, laid over each other. Read rights and this module are all that verification needs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Texts that operators read, in English and Chinese.
 
 A message keeps its template and its values apart, so that the same message can be shown in either language:
-``say("table {table} is missing", table="users")`` reads as the English text, and ``in_chinese`` looks the template up in
-``rollout/chinese.py``. A test finds every template in the code that has no Chinese text, or one with other placeholders.
+``say("table {table} is missing", table="users")`` reads as the English text; ``in_chinese`` looks the template up in
+``rollout/chinese.py``. A test finds every template in the code without a Chinese text, or with other placeholders.
 """
 
 from __future__ import annotations

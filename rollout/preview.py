@@ -69,7 +69,7 @@ def _is_legacy(key: str, found: list[adopt.ObjectState]) -> bool:
 
 
 def _touched(connection: Connection, steps: plan.Plan) -> list[dict[str, Any]]:
-    """Return the existing tables that are locked, their estimated rows and their bytes; ``written``: rows are filled in."""
+    """Return the existing tables that are locked, with estimated rows and bytes; ``written``: rows are filled in."""
     rows = connection.execute(
         text(
             "SELECT c.relname, greatest(c.reltuples, 0)::bigint AS rows, pg_table_size(c.oid) AS bytes"
@@ -88,7 +88,7 @@ def _estimate(touched: list[dict[str, Any]]) -> int:
     """Return about how many seconds the transaction takes."""
     written = sum(one["rows"] for one in touched if one["written"])
     read = sum(one["bytes"] for one in touched)
-    return round(1 + written / _ROWS_A_SECOND + read / _BYTES_A_SECOND)
+    return int(1 + written / _ROWS_A_SECOND + read / _BYTES_A_SECOND)
 
 
 def sql_of(steps: plan.Plan, kept: frozenset[str]) -> str:

@@ -60,8 +60,8 @@ VERIFIED = tuple(area for area in Area if area is not Area.PREFLIGHT)
 def verify(settings: Settings, run: Run, *, areas: Iterable[str] = (), at: str | None = None) -> None:
     """Run the checks in one read-only transaction; raise ``VerificationFailed`` where one found an error.
 
-    ``areas``: names of areas (none: all). ``at``: verify against this revision instead of the database's own. Needs read
-    rights only; works on a replica.
+    ``areas``: names of areas (none: all). ``at``: verify against this revision instead of the database's own. Needs
+    read rights only; works on a replica.
     """
     chosen = [area for area in VERIFIED if not areas or area.value in set(areas)]
     engine = engine_for(settings.target)

@@ -229,6 +229,7 @@ def references_lead_somewhere(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 name,
                 say("{count} row(s) refer to nothing", count=count),
-                f"SELECT c.* FROM {table} c LEFT JOIN {match['table']} p ON p.{match['referred']} = c.{match['columns']}"
+                f"SELECT c.* FROM {table} c LEFT JOIN {match['table']} p"
+                f" ON p.{match['referred']} = c.{match['columns']}"
                 f" WHERE p.{match['referred']} IS NULL AND c.{match['columns']} IS NOT NULL;",
             )

@@ -32,7 +32,7 @@ REFERENCED = ("users", "cases")
 
 @check(Area.STRUCTURE)
 def legacy_core_is_compatible(subject: Subject) -> Iterator[Finding]:
-    """The legacy tables have what we need: a missing table or column, or another type, is an error; more is a warning."""
+    """The legacy tables have what we need: something missing or of another type is an error, more is a warning."""
     if adopt.LEGACY_MARK not in subject.catalog and subject.revision is None:
         yield from _half_a_legacy_core(subject.catalog)
         return

@@ -152,7 +152,8 @@ def emails_are_distinct(subject: Subject) -> Iterator[Finding]:
         return
     exact, alike = subject.connection.execute(
         text(
-            "SELECT (SELECT count(*) FROM (SELECT FROM users WHERE email IS NOT NULL GROUP BY email HAVING count(*) > 1) e),"
+            "SELECT (SELECT count(*) FROM (SELECT FROM users WHERE email IS NOT NULL"
+            " GROUP BY email HAVING count(*) > 1) e),"
             " (SELECT count(*) FROM (SELECT FROM users WHERE email IS NOT NULL"
             " GROUP BY lower(btrim(email)) HAVING count(DISTINCT email) > 1) e)"
         )
@@ -212,7 +213,8 @@ def nobody_holds_our_tables(subject: Subject) -> Iterator[Finding]:
             " FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace"
             " LEFT JOIN pg_stat_activity a ON a.pid = l.pid"
             " WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-            " AND n.nspname = 'public' AND c.relname = ANY(:tables) AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()"
+            " AND n.nspname = 'public' AND c.relname = ANY(:tables) AND l.granted"
+            " AND l.pid IS DISTINCT FROM pg_backend_pid()"
             " AND (l.pid IS NULL OR now() - a.xact_start > interval '60 seconds')"
         ),
         {"tables": list(subject.steps.locks())},
