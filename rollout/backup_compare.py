@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import DBAPIError
 
 from rollout import catalog
-from rollout.checks.registry import ERROR, WARNING, Finding
 from rollout.contents import relations, table_content
 from rollout.database import OUR_SCHEMAS, first_line
+from rollout.findings import ERROR, WARNING, Finding
 from rollout.messages import say
 
 if TYPE_CHECKING:

@@ -147,6 +147,7 @@ def _dump_and_read(job: DumpJob, connection: Connection, found: list[Relation], 
         while not reading.done():
             wait([reading], 0.2)
             watch()
+        job.run.listener.progress("backup", size, size, "bytes")
         return reading.result()
 
 
@@ -158,10 +159,10 @@ def server_says(reason: str, state: str | None = None) -> RolloutError:
             hint=say("End the session that changes tables (see pg_stat_activity), then run this again."),
         )
     hint = say("Mend what is named, then run this again.")
-    if state == "42501" or "permission denied" in reason:
-        hint = say("Back up as the owner of the tables, or as a role with pg_read_all_data (PostgreSQL 14+).")
-    elif "row-level security" in reason or "row security" in reason:
+    if "row-level security" in reason:  # the same SQLSTATE as for a missing right
         hint = say("Back up as a role with BYPASSRLS, or as a superuser: others do not see every row.")
+    elif state == "42501" or "permission denied" in reason:
+        hint = say("Back up as the owner of the tables, or as a role with pg_read_all_data (PostgreSQL 14+).")
     elif state == "53200":
         hint = say("Raise max_locks_per_transaction on the server: a backup locks every table.")
     return BackupFailed(say("the database cannot be backed up: {reason}", reason=reason), hint=hint)

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rollout.checks.registry import ERROR, Finding
 from rollout.contents import Contents
 from rollout.errors import BackupFailed
+from rollout.findings import ERROR, Finding
 from rollout.messages import say
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class FileEntry:
 class Manifest:
     """What a backup is of.
 
-    ``table_bytes``: its tables' size on the server; ``database``: see sql/database_properties.sql; ``roles``: those that
-    a restore needs, each with ``name`` and ``member_of``.
+    ``table_bytes``: its tables' size on the server; ``database``: see sql/database_properties.sql; ``roles``: those
+    that a restore needs, each with ``name`` and ``member_of``.
     """
 
     name: str

@@ -31,6 +31,11 @@ _NAME_BYTES = 63
 _OBJECT_IN_USE = "55006"
 _PROVIDERS_SINCE, _FORCE_SINCE = 15, 13
 
+# Of a session that is not ours to look at, only database, pid and role show.
+_A_CLIENTS = (
+    "pid <> pg_backend_pid() AND (backend_type = 'client backend' OR (backend_type IS NULL AND usesysid IS NOT NULL))"
+)
+
 # Settings whose value is a list of quoted names, stored as it was quoted (GUC_LIST_QUOTE in PostgreSQL's guc_tables.c).
 _LISTS = {
     "local_preload_libraries",
@@ -187,10 +192,7 @@ def drop(admin: Connection, name: str) -> None:
 def sessions(admin: Connection, name: str) -> int:
     """Return how many clients are in a database."""
     count = admin.execute(
-        text(
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE datname = :name AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-        ),
+        text(f"SELECT count(*) FROM pg_stat_activity WHERE datname = :name AND {_A_CLIENTS}"),
         {"name": name},
     )
     return int(count.scalar_one())
@@ -199,10 +201,7 @@ def sessions(admin: Connection, name: str) -> int:
 def terminate(admin: Connection, names: Iterable[str]) -> None:
     """End the sessions of all clients in these databases."""
     admin.execute(
-        text(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = ANY(:names) AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-        ),
+        text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ANY(:names) AND {_A_CLIENTS}"),
         {"names": list(names)},
     )
 

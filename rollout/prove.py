@@ -13,10 +13,10 @@ from sqlalchemy.exc import DBAPIError
 from rollout import databases
 from rollout.backup_compare import differences
 from rollout.backup_manifest import DUMP, Proof, manifest_hash, read_catalog, write_proof
-from rollout.checks.registry import ERROR
 from rollout.contents import patiently, read, relations, snapshot
 from rollout.database import engine_for, first_line, quote, raw_connection
 from rollout.errors import BackupFailed
+from rollout.findings import ERROR
 from rollout.messages import say
 from rollout.postgres_tools import restore_archive, tool_for
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from rollout.backup_manifest import Manifest
-    from rollout.checks.registry import Finding
     from rollout.contents import Contents
     from rollout.errors import RolloutError
+    from rollout.findings import Finding
     from rollout.run import Run
     from rollout.settings import Server, Settings
 
@@ -133,6 +133,7 @@ def fill(
                 say("the backup cannot be restored: {reason}", reason=problem),
                 hint=say("Mend what is named (rights, extensions, disk space), then run this again."),
             )
+        run.listener.progress("restore", manifest.table_bytes, manifest.table_bytes, "bytes")
         step.detail = say("{tables} tables into {name}", tables=len(manifest.contents.tables), name=name)
     with run.step("compare") as step:
         manifest.contents.catalog = read_catalog(path)

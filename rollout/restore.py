@@ -12,7 +12,6 @@ from sqlalchemy.exc import DBAPIError
 from rollout import databases, memory
 from rollout.backup import check
 from rollout.backup_compare import changes_since
-from rollout.checks.registry import ERROR
 from rollout.contents import patiently, snapshot
 from rollout.database import describe, engine_for, first_line, quote, run_lock
 from rollout.errors import (
@@ -24,6 +23,7 @@ from rollout.errors import (
     RestoreFailed,
     RolloutError,
 )
+from rollout.findings import ERROR
 from rollout.interrupt import finishing
 from rollout.messages import say
 from rollout.prove import fill, require
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from rollout.run import Run
     from rollout.settings import Settings
 
-_ASK_TRIES = 30
+_ASK_TRIES, _ASK_SECONDS = 30, 1.0
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ def _swap(work: _Work, plan: RestorePlan) -> None:
                         return  # it was committed, only the answer did not come
                 break
             except (DBAPIError, DatabaseUnavailable):
-                time.sleep(1)
+                time.sleep(_ASK_SECONDS)
         else:
             raise PartialChange(
                 say("the connection was lost at the swap, and the server cannot be asked what became of it"),

@@ -1,0 +1,732 @@
+"""Backups: whole or not there, what they were or refused, and proven by content."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from rollout import backup, backup_dump, backup_manifest, contents, postgres_tools
+from rollout.backup import create, list_backups, prune, verify
+from rollout.backup_compare import differences
+from rollout.database import engine_for
+from rollout.errors import BackupFailed, DatabaseUnavailable, LockNotAcquired, PreflightFailed
+from rollout.postgres_tools import Tool
+from rollout.run import Run, Silent
+from rollout.settings import PROJECT, Server, Settings
+from tests.fixtures.databases import execute, query, url_of
+
+ODD = (PROJECT / "tests" / "fixtures" / "odd_database.sql").read_text(encoding="utf-8")
+
+
+class Ear(Silent):
+    """A listener that remembers what it heard."""
+
+    def __init__(self):
+        """Begin with nothing heard."""
+        self.heard = []
+
+    def progress(self, name, done, total, unit):
+        """Remember progress."""
+        self.heard.append((name, done, total, unit))
+
+
+@pytest.fixture(scope="session")
+def odd_template(make_template):
+    """Return a database with a bit of everything; copy it, do not connect to it."""
+    made = make_template()
+    execute(made, ODD)
+    return made
+
+
+@pytest.fixture
+def odd(make_database, odd_template):
+    """Return a database of the test's own with a bit of everything."""
+    return make_database(odd_template)
+
+
+@pytest.fixture
+def small(database):
+    """Return a database with one small table."""
+    execute(
+        database,
+        "CREATE TABLE t (a int PRIMARY KEY, b text)",
+        "INSERT INTO t SELECT i, 'x' FROM generate_series(1, 100) i",
+    )
+    return database
+
+
+def run_of(command="backup create", **fields):
+    """Return a new run."""
+    return Run(command, **fields)
+
+
+def everything_in(directory):
+    """Return what stands in a directory, hidden files too."""
+    return sorted(path.name for path in directory.iterdir()) if directory.exists() else []
+
+
+def scratch_databases(server):
+    """Return how many databases of a proof or restore are left on the server."""
+    return query(server, "SELECT count(*) FROM pg_database WHERE datname LIKE '%\\_\\_%'")
+
+
+# Making one
+
+
+def test_backup_of_everything_is_proven(odd, settings_for):
+    """A bit of everything goes out and comes back with the same content; the scratch database is gone after."""
+    settings, run = settings_for(odd), run_of(listener=Ear())
+    made = create(settings, run, prove=True)
+    assert run.findings == []
+    assert run.result["proven"] is True
+    assert run.result["path"] == str(made.path)
+    assert run.result["bytes"] == sum(f.stat().st_size for f in made.path.rglob("*") if f.is_file()) - sum(
+        (made.path / name).stat().st_size for name in ("manifest.json", "manifest.json.sha256", "proof.json")
+    )
+    tables = {(table["schema"], table["name"]): table for table in run.result["tables"]}
+    assert tables["Odd Schema %s :x", 't "quoted" :y %d']["rows"] == 50
+    assert tables["public", "secured"]["rows"] == 2
+    assert tables["rollout", "notes"]["rows"] == 1
+    assert ("public", "part") not in tables
+    assert {one["object"] for one in made.manifest.contents.not_compared} == {"public.counted", "public.elsewhere"}
+    assert made.manifest.contents.large_objects.rows == 4  # 777 has two pieces
+    assert {heard[0] for heard in run.listener.heard} >= {"backup", "restore"}
+    assert scratch_databases(odd) == 0
+
+
+def test_files_are_ours_alone(small, settings_for, tmp_path):
+    """Directories are 0700, files 0600, whatever the umask; nothing half-made is left beside."""
+    old = os.umask(0o000)
+    try:
+        made = create(settings_for(small), run_of())
+    finally:
+        os.umask(old)
+    assert made.path.stat().st_mode & 0o777 == 0o700
+    assert made.path.parent.stat().st_mode & 0o777 == 0o700
+    for path in made.path.rglob("*"):
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
+    assert everything_in(tmp_path / "var" / "backups") == [made.path.name]
+
+
+def test_manifest_says_what_it_is_of(small, settings_for):
+    """The manifest names database, versions, time, roles, files; `sha256sum -c` accepts its hash."""
+    execute(
+        small,
+        "CREATE TABLE lawsker_schema_version (version_num text)",
+        "INSERT INTO lawsker_schema_version VALUES ('abc')",
+    )
+    made = create(settings_for(small), run_of())
+    manifest = backup_manifest.read(made.path)
+    assert (manifest.dbname, manifest.revision) == (small.database, "abc")
+    assert manifest.server_major >= 12
+    assert manifest.client_major >= manifest.server_major
+    assert abs(manifest.created_at.timestamp() - time.time()) < 120
+    assert manifest.database["encoding"] == "UTF8"
+    assert small.parameters["user"] in [role["name"] for role in manifest.roles]
+    assert subprocess.run(["sha256sum", "-c", "manifest.json.sha256"], cwd=made.path, check=False).returncode == 0
+    assert {file.path for file in manifest.files} > {"catalog.json", "dump/toc.dat"}
+    assert small.parameters["password"] not in (made.path / "manifest.json").read_text()
+
+
+def test_other_commands_only_get_the_path(small, settings_for):
+    """Inside `migrate` the result holds the backup's path, and not the keys of a backup command."""
+    run = run_of("migrate")
+    made = create(settings_for(small), run)
+    assert run.result == {"backup": str(made.path)}
+
+
+def test_empty_database(database, settings_for):
+    """A database without a single table is backed up and proven."""
+    made = create(settings_for(database), run_of(), prove=True)
+    assert made.manifest.contents.tables == []
+    assert made.proof.rows == 0
+
+
+@pytest.mark.parametrize("name", ["a=b c'd", 'quo"ted %s :x', "中文数据库" * 4 + "abc", "-x"])
+def test_database_names_that_need_care(name, postgres, settings_for):
+    """Whatever the database is called: it is dumped, proven, and its scratch database's name has at most 63 bytes."""
+    quoted = '"' + name.replace('"', '""') + '"'
+    execute(postgres.server, f"CREATE DATABASE {quoted} TEMPLATE template0")
+    try:
+        server = postgres.server.to_database(name)
+        execute(server, "CREATE TABLE t (a int)", "INSERT INTO t VALUES (1)")
+        made = create(settings_for(server), run_of(), prove=True)
+        assert made.manifest.dbname == name
+        assert made.proof.rows == 1
+    finally:
+        execute(postgres.server, f"DROP DATABASE {quoted}")
+
+
+def test_source_is_backed_up_too(small, make_database, settings_for):
+    """Another server than the target can be backed up; the run names it."""
+    run = run_of()
+    made = create(settings_for(make_database(), small), run, server=small)
+    assert made.manifest.dbname == run.target.dbname == small.database
+
+
+def test_content_is_that_of_one_snapshot(small, settings_for):
+    """Rows and sequences that move while we dump: what comes back is one moment, and the proof holds."""
+    execute(
+        small, "CREATE TABLE moving (id bigserial, a int)", "CREATE TABLE more AS SELECT generate_series(1, 200000) a"
+    )
+    stop = threading.Event()
+
+    def write():
+        connection = psycopg2.connect(**small.parameters)
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            while not stop.is_set():
+                cursor.execute("INSERT INTO moving (a) VALUES (1); UPDATE t SET b = b || 'y' WHERE a = 1")
+        connection.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        made = create(settings_for(small), run_of(), prove=True)
+    finally:
+        stop.set()
+        writer.join()
+    rows = {table.name: table.rows for table in made.manifest.contents.tables}
+    assert rows["moving"] < query(small, "SELECT count(*) FROM moving")
+
+
+def test_compression_is_the_callers_choice(small, settings_for):
+    """`compress` reaches pg_dump; what it does not know is its error, in one line."""
+    assert list(create(settings_for(small), run_of(), compress="0").path.glob("dump/*.dat"))
+    with pytest.raises(BackupFailed) as caught:
+        create(settings_for(small), run_of(), compress="nonsense")
+    assert "nonsense" in caught.value.message
+
+
+# Not making one
+
+
+def test_directory_that_cannot_be_written(small, settings_for, tmp_path):
+    """A path that cannot be a directory: exit code 7, the reason, and which setting to change."""
+    (tmp_path / "var").write_text("a file")
+    with pytest.raises(BackupFailed) as caught:
+        create(settings_for(small), run_of())
+    assert caught.value.exit_code == 7
+    assert "cannot be written" in caught.value.message
+    assert "ROLLOUT_DIR" in caught.value.hint
+
+
+def test_disk_without_room(small, settings_for, monkeypatch):
+    """A disk that is visibly too small is refused before anything is dumped, with the numbers."""
+    usage = shutil.disk_usage(Path.cwd())
+    monkeypatch.setattr(backup_dump.shutil, "disk_usage", lambda _: usage._replace(free=7 * 2**20))
+    monkeypatch.setattr(backup_dump, "run_tool", lambda *_, **__: pytest.fail("it was dumped all the same"))
+    with pytest.raises(BackupFailed) as caught:
+        create(settings_for(small), run_of())
+    assert "7 MB free" in caught.value.message
+    assert everything_in(settings_for(small).backups) == []
+
+
+def test_disk_that_fills_up(small, settings_for, monkeypatch):
+    """A disk that is full when the manifest is written: exit code 7, and nothing that looks like a backup."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device", "manifest.json")
+
+    monkeypatch.setattr(backup_manifest, "fsync", full)
+    with pytest.raises(BackupFailed) as caught:
+        create(settings_for(small), run_of())
+    assert "No space left on device" in caught.value.message
+    assert everything_in(settings_for(small).backups) == []
+
+
+def test_wrong_password(small, settings_for):
+    """A wrong password is exit code 4 and makes no directory."""
+    wrong = Server("DATABASE_URL", {**small.parameters, "password": "wrong-secret"})
+    with pytest.raises(DatabaseUnavailable) as caught:
+        create(settings_for(wrong), run_of())
+    assert "wrong-secret" not in caught.value.message
+    assert everything_in(settings_for(small).directory) == []
+
+
+def test_no_client(small, settings_for, monkeypatch):
+    """Without pg_dump there is no backup: exit code 6."""
+    monkeypatch.setattr(postgres_tools, "find", lambda _: ())
+    with pytest.raises(PreflightFailed):
+        create(settings_for(small), run_of())
+
+
+def test_locked_table(small, settings_for):
+    """A table that somebody else changes: exit code 5 after the lock timeout, and not for ever."""
+    other = psycopg2.connect(**small.parameters)
+    try:
+        other.cursor().execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(LockNotAcquired):
+            create(settings_for(small, lock_timeout=0.3), run_of())
+    finally:
+        other.close()
+    assert everything_in(settings_for(small).backups) == []
+
+
+def role(postgres, server, name, *grants):
+    """Make a login role; return how it reaches the server's database."""
+    execute(postgres.server, f"CREATE ROLE {name} LOGIN PASSWORD 'p'")
+    execute(server, *grants)
+    return Server("DATABASE_URL", {**server.parameters, "user": name, "password": "p"})
+
+
+@pytest.fixture
+def weak(postgres, small):
+    """Return a role that may connect and nothing else, as a function of further grants."""
+    name = f"weak_{os.getpid()}"
+    yield lambda *grants: role(postgres, small, name, *(grant.format(role=name) for grant in grants))
+    execute(small, f"DROP OWNED BY {name}")
+    execute(postgres.server, f"DROP ROLE {name}")
+
+
+def test_table_that_we_may_not_read(weak, settings_for):
+    """A table without SELECT: the table is named, and whose rights would do."""
+    with pytest.raises(BackupFailed) as caught:
+        create(settings_for(weak()), run_of())
+    assert "permission denied for table t" in caught.value.message
+    assert "owner" in caught.value.hint
+
+
+def test_rows_that_we_may_not_see(small, weak, settings_for):
+    """Row-level security that hides rows from us is an error, never a smaller backup."""
+    execute(small, "ALTER TABLE t ENABLE ROW LEVEL SECURITY", "CREATE POLICY p ON t USING (a > 50)")
+    with pytest.raises(BackupFailed) as caught:
+        create(settings_for(weak("GRANT SELECT ON t TO {role}")), run_of())
+    assert "BYPASSRLS" in caught.value.hint
+
+
+def test_proof_without_createdb(weak, settings_for):
+    """A proof needs CREATEDB: the statement to ask for; the backup itself stays, unproven."""
+    settings = settings_for(weak("GRANT SELECT ON t TO {role}"))
+    with pytest.raises(BackupFailed) as caught:
+        create(settings, run_of(), prove=True)
+    assert f"ALTER ROLE weak_{os.getpid()} CREATEDB;" in caught.value.hint
+    assert [one.proven for one in list_backups(settings.backups)] == [False]
+
+
+def slow_dump(monkeypatch, tmp_path, before="sleep 60"):
+    """Let pg_dump do something else first; return where it writes its pid."""
+    real = postgres_tools.find("pg_dump")[-1]
+    program = tmp_path / "pg_dump"
+    program.write_text(f'#!/bin/sh\necho $$ > {tmp_path}/pid\n{before}\nexec {real.path} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(
+        postgres_tools,
+        "find",
+        lambda name: (Tool(name, program if name == "pg_dump" else real.path.parent / name, real.version),),
+    )
+    return tmp_path / "pid"
+
+
+def test_killed_pg_dump(small, settings_for, monkeypatch, tmp_path):
+    """A pg_dump that is killed: exit code 7, and nothing that looks like a backup."""
+    slow_dump(monkeypatch, tmp_path, "kill -9 $$")
+    with pytest.raises(BackupFailed) as caught:
+        create(settings_for(small), run_of())
+    assert "ended by signal 9" in caught.value.message
+    assert everything_in(settings_for(small).backups) == []
+
+
+def test_interrupted(small, settings_for, monkeypatch, tmp_path):
+    """Ctrl-C while pg_dump runs: it ends, and nothing that looks like a backup is left."""
+    pid = slow_dump(monkeypatch, tmp_path)
+
+    def interrupt():
+        while not pid.exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        create(settings_for(small), run_of())
+    thread.join()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+    assert everything_in(settings_for(small).backups) == []
+
+
+def test_interrupted_while_fingerprinting(small, settings_for, monkeypatch):
+    """Ctrl-C while a long query of ours runs: the query is cancelled on the server at once."""
+    monkeypatch.setattr(contents, "_LARGE_OBJECTS", "SELECT 1 AS oid, 1 AS n, 1 AS bytes, pg_sleep(60)::text AS hash")
+    timer = threading.Timer(2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        create(settings_for(small), run_of())
+    assert time.monotonic() - begin < 20
+    assert (
+        query(
+            small, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND pid <> pg_backend_pid()"
+        )
+        == 0
+    )
+
+
+def test_killed_while_dumping(small, settings_for, tmp_path):
+    """After kill -9 of us there is no backup, only a hidden remainder that nobody takes for one."""
+    code = f"""
+        import os
+        from pathlib import Path
+        from rollout import backup, backup_manifest
+        from rollout.run import Run
+        from rollout.settings import Server, Settings
+        backup_manifest.hash_files = lambda _: os.kill(os.getpid(), 9)
+        settings = Settings(Server.from_url("DATABASE_URL", os.environ["URL"]), None, Path("{tmp_path}/var"))
+        backup.create(settings, Run("backup create"))
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=PROJECT,
+        check=False,
+        env={**os.environ, "URL": url_of(small)},
+    )
+    assert ended.returncode == -signal.SIGKILL
+    backups = settings_for(small).backups
+    assert [name.endswith(".partial") for name in everything_in(backups)] == [True]
+    assert list_backups(backups) == []
+
+
+# Damage
+
+
+@pytest.fixture(scope="module")
+def proven_backup(tmp_path_factory, make_template):
+    """Return a small proven backup; copy it before damaging it."""
+    made = make_template()
+    execute(
+        made, "CREATE TABLE t (a int, b text)", "INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 2000) i"
+    )
+    execute(made, "CREATE TABLE u (a int)", "SELECT lo_from_bytea(0, 'hello')")
+    settings = Settings(made, None, tmp_path_factory.mktemp("proven"))
+    return create(settings, Run("backup create"), prove=True).path
+
+
+@pytest.fixture
+def copied(proven_backup, tmp_path):
+    """Return a copy of the proven backup."""
+    return Path(shutil.copytree(proven_backup, tmp_path / "copy"))
+
+
+def refused(path, **keywords):
+    """Verify a backup that must be refused; return the error."""
+    run = run_of("backup verify")
+    with pytest.raises(BackupFailed) as caught:
+        verify(path, run=run, **keywords)
+    assert caught.value.exit_code == 7
+    assert run.result["proven"] is False
+    return caught.value
+
+
+def test_sound_backup_is_accepted(copied):
+    """A backup that was not changed passes: hashes only, and read back whole; its proof counts."""
+    for quick in (True, False):
+        run = run_of("backup verify")
+        assert verify(copied, run=run, quick=quick).proof is not None
+        assert run.result["proven"] is True
+
+
+def flip(path, randomness):
+    """Change one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[randomness.randrange(len(content))] ^= 1 << randomness.randrange(8)
+    path.write_bytes(content)
+
+
+def cut(path, randomness):
+    """Cut the end of a file."""
+    content = path.read_bytes()
+    path.write_bytes(content[: randomness.randrange(len(content))])
+
+
+def remove(path, _):
+    """Remove a file."""
+    path.unlink()
+
+
+def empty(path, _):
+    """Empty a file."""
+    path.write_bytes(b"")
+
+
+def grow(path, _):
+    """Append a byte."""
+    path.write_bytes(path.read_bytes() + b"\0")
+
+
+def link(path, _):
+    """Replace a file by a link to a copy of it."""
+    path.rename(path.parent.parent.parent / "moved")
+    path.symlink_to(path.parent.parent.parent / "moved")
+
+
+@pytest.mark.parametrize("damage", [flip, cut, remove, empty, grow, link])
+def test_every_damage_is_caught(proven_backup, tmp_path, damage):
+    """Any file, any place: damage shows by hashes alone; without its proof a backup is sound but unproven."""
+    randomness = random.Random(damage.__name__)  # noqa: S311 - the same damages every time
+    files = sorted(path.relative_to(proven_backup) for path in proven_backup.rglob("*") if path.is_file())
+    for number in range(5 * len(files) if damage in (flip, cut) else len(files)):
+        victim = files[number % len(files)]
+        copy = Path(shutil.copytree(proven_backup, tmp_path / str(number) / "copy"))
+        damage(copy / victim, randomness)
+        if is_harmless(copy / victim, proven_backup / victim):
+            assert verify(copy, run=run_of(), quick=True).proof is not None or damage is remove
+        else:
+            error = refused(copy, quick=True)
+            assert victim.name in str(error.findings) or "manifest" in error.message
+
+
+def is_harmless(path, original):
+    """Tell whether damage left the meaning: no proof, its white space, a link to the same manifest."""
+    if path.name == backup_manifest.PROOF:
+        return not path.exists() or json_of(path) == json_of(original)
+    return path.is_symlink() and path.name.startswith("manifest.json")
+
+
+def json_of(path):
+    """Return a file's JSON, or None where it is none."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        return None
+
+
+def test_extra_and_swapped_files(copied):
+    """A file too many, and two files that changed places, are found and named."""
+    (copied / "dump" / "extra").write_text("x")
+    assert [finding.subject for finding in refused(copied, quick=True).findings] == ["dump/extra"]
+    (copied / "dump" / "extra").unlink()
+    one, other = sorted((copied / "dump").glob("*.dat.gz"))[:2]
+    one.rename(copied / "aside")
+    other.rename(one)
+    (copied / "aside").rename(other)
+    assert {finding.subject for finding in refused(copied, quick=True).findings} == {
+        f"dump/{one.name}",
+        f"dump/{other.name}",
+    }
+
+
+def test_manifest_of_another_backup(copied, small, settings_for):
+    """A manifest that belongs to another backup, with its own correct hash, does not fit these files."""
+    other = create(settings_for(small), run_of()).path
+    for name in ("manifest.json", "manifest.json.sha256"):
+        shutil.copy(other / name, copied / name)
+    assert "toc.dat" in str(refused(copied, quick=True).findings)
+
+
+def test_proof_of_another_backup(copied, small, settings_for):
+    """A proof counts for the manifest it was made for, and for no other."""
+    other = create(settings_for(small), run_of()).path
+    shutil.copy(copied / "proof.json", other / "proof.json")
+    assert [one.proven for one in list_backups(other.parent)] == [False]
+    refused(other, quick=True)
+
+
+@pytest.mark.parametrize("what", ["nothing", "file", "empty", "unknown format"])
+def test_what_is_not_a_backup(tmp_path, what, copied):
+    """A path that is nothing, a file, an empty directory, or of a later format: one line each."""
+    path = tmp_path / "thing"
+    if what == "file":
+        path.write_text("x")
+    elif what == "empty":
+        path.mkdir()
+    elif what == "unknown format":
+        path = copied
+        change_manifest(path, lambda values: values.update(format=99))
+    message = refused(path, quick=True).message
+    assert ("does not know" if what == "unknown format" else "not a whole backup") in message
+
+
+def change_manifest(path, change):
+    """Change a manifest and give it a correct hash; its proof is no longer one."""
+    (path / "proof.json").unlink(missing_ok=True)
+    values = json.loads((path / "manifest.json").read_text())
+    change(values)
+    text = json.dumps(values)
+    (path / "manifest.json").write_text(text)
+    (path / "manifest.json.sha256").write_text(f"{hashlib.sha256(text.encode()).hexdigest()}  manifest.json\n")
+
+
+# Proof
+
+
+def test_verify_proves_again(copied, small, settings_for):
+    """`verify` with settings restores again and writes a new proof."""
+    (copied / "proof.json").unlink()
+    run = run_of("backup verify")
+    assert verify(copied, run=run, settings=settings_for(small)).proof.seconds > 0
+    assert run.result["proven"] is True
+    assert backup_manifest.read_proof(copied) is not None
+
+
+def test_content_that_differs_is_not_proven(copied, small, settings_for):
+    """A manifest that tells other rows than the dump holds: found by the proof, named, and nothing is left behind."""
+
+    def change(values):
+        values["contents"]["tables"][0]["rows"] += 1
+        values["contents"]["tables"].append({**values["contents"]["tables"][1], "name": "never"})
+
+    change_manifest(copied, change)
+    error = refused(copied, settings=settings_for(small))
+    assert [finding.subject for finding in error.findings] == ["public.t", "public.never"]
+    assert backup_manifest.read_proof(copied) is None
+    assert scratch_databases(small) == 0
+
+
+def test_interrupted_proof_leaves_no_database(copied, small, settings_for, monkeypatch):
+    """Ctrl-C in the middle of a proof drops the scratch database."""
+    monkeypatch.setattr(contents, "_LARGE_OBJECTS", "SELECT 1 AS oid, 1 AS n, 1 AS bytes, pg_sleep(60)::text AS hash")
+    timer = threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        verify(copied, run=run_of(), settings=settings_for(small))
+    assert scratch_databases(small) == 0
+
+
+def test_missing_role_and_extension(copied, small, settings_for):
+    """A server that lacks a role or an extension cannot take the backup: what to type is said first."""
+
+    def change(values):
+        values["roles"].append({"name": "Nobody Here", "member_of": []})
+        values["extensions"].append({"name": "no_such_extension", "version": "1"})
+
+    change_manifest(copied, change)
+    error = refused(copied, settings=settings_for(small))
+    assert 'CREATE ROLE "Nobody Here";' in error.hint
+    assert "no_such_extension" in error.message
+
+
+def test_backup_of_a_newer_server(copied, small, settings_for):
+    """A backup of a newer major is refused in words."""
+    change_manifest(copied, lambda values: values.update(server_major=99))
+    assert "PostgreSQL 99" in refused(copied, settings=settings_for(small)).message
+
+
+def contents_of(server):
+    """Read a database's contents."""
+    engine = engine_for(server)
+    try:
+        with contents.snapshot(engine, lock_timeout=5) as connection:
+            return contents.read(connection, contents.relations(connection))
+    finally:
+        engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("change", "subject", "severity"),
+    [
+        ("UPDATE plain SET j = '{}' WHERE id = 7", "public.plain", "error"),
+        ("UPDATE plain SET v = 'b', b = b WHERE id = 7", "public.plain", "error"),
+        ("DELETE FROM child", "public.child", "error"),
+        ("INSERT INTO rollout.notes VALUES (2)", "rollout.notes", "error"),
+        ("CREATE TABLE one_more ()", "public.one_more", "error"),
+        ("DROP TABLE no_rows", "public.no_rows", "error"),
+        ("SELECT nextval('never_used')", "public.never_used", "error"),
+        ("SELECT setval('set_but_not_called', 99)", "public.set_but_not_called", "error"),
+        ("DROP SEQUENCE going_down", "public.going_down", "error"),
+        ("SELECT lo_put(777, 5000000, 'z')", "pg_largeobject", "error"),
+        ("SELECT lo_unlink(778)", "pg_largeobject", "error"),
+        ("DROP INDEX ix_plain_v", "index ix_plain_v", "error"),
+        ("DROP POLICY positive ON secured", "policy positive on secured", "error"),
+        ("CREATE VIEW another AS SELECT 1 AS a", "view another", "error"),
+        ("ALTER TABLE plain ENABLE TRIGGER keep_plain", "trigger keep_plain on plain", "warning"),
+        ("REVOKE SELECT ON plain FROM PUBLIC", "table plain", "warning"),
+        ("REVOKE UPDATE (v) ON plain FROM PUBLIC", "column plain.v", "warning"),
+        ("GRANT EXECUTE ON FUNCTION keep() TO PUBLIC", "function keep()", "warning"),
+        ("COMMENT ON TABLE plain IS NULL", "table plain", "warning"),
+    ],
+)
+def test_every_difference_shows(odd, change, subject, severity):
+    """One change of anything between two databases is found, and nothing else is."""
+    expected = contents_of(odd)
+    assert differences(expected, contents_of(odd)) == []
+    execute(odd, change)
+    found = {(finding.subject, finding.severity) for finding in differences(expected, contents_of(odd))}
+    assert (subject, severity) in found
+    assert len({name for name, _ in found if subject.split(".")[-1].split(" ")[-1] not in name}) == 0
+
+
+def test_sequence_that_moved_while_we_dumped(odd):
+    """Between its two readings a sequence may stand anywhere; outside of them it may not."""
+    expected = contents_of(odd)
+    number = next(i for i, one in enumerate(expected.sequences) if one.name == "plain_id_seq")
+    moving = expected.sequences[number]
+    for last, problems in ((moving.first[0] - 1, 0), (moving.first[0] + 5, 0)):
+        expected.sequences[number] = replace(moving, first=(last - 3, True), last=(moving.first[0] + 5, True))
+        assert len(differences(expected, contents_of(odd))) == (problems if last - 3 <= moving.first[0] else 1)
+
+
+# The directory of backups
+
+
+def fake(backups, name, *, days_ago, proven, dbname="lawsker"):
+    """Write a backup that has a manifest and nothing else."""
+    path = backups / name
+    path.mkdir(parents=True)
+    when = datetime.now(timezone.utc) - timedelta(days=days_ago)
+    manifest = backup_manifest.Manifest(
+        name=name, created_at=when, seconds=1, host="h", port=5432, dbname=dbname, user="u", server_version="16.4",
+        server_major=16, client_version="16.4", revision="abc", table_bytes=0, database={}, extensions=[], roles=[],
+        contents=contents.Contents(),
+    )  # fmt: skip
+    backup_manifest.write(path, manifest)
+    if proven:
+        proof = backup_manifest.Proof(backup_manifest.manifest_hash(path), when.isoformat(), 12.5, "16.4", 0, 0)
+        backup_manifest.write_proof(path, proof)
+    return path
+
+
+def test_list_is_newest_first(tmp_path):
+    """The list says which are proven, how old, how big, at which revision, and which are damaged."""
+    assert list_backups(tmp_path / "nothing") == []
+    fake(tmp_path, "old", days_ago=3, proven=True)
+    fake(tmp_path, "new", days_ago=1, proven=False)
+    (tmp_path / ".stopped.partial").mkdir()
+    (tmp_path / "notes.txt").write_text("x")
+    damaged = fake(tmp_path, "damaged", days_ago=2, proven=True)
+    (damaged / "manifest.json").write_text("{")
+    found = list_backups(tmp_path)
+    assert [(one.name, one.proven) for one in found] == [("new", False), ("old", True), ("damaged", False)]
+    assert "not what it was" in found[2].problem
+    values = found[1].as_json()
+    assert (values["revision"], values["restore_seconds"], values["database"]) == ("abc", 12.5, "h:5432/lawsker")
+    json.dumps(values)
+
+
+def test_prune_keeps_the_last_proven(tmp_path):
+    """The newest stay, of each database; so do the last proven one and damaged ones; leftovers of a day ago go."""
+    for days in range(1, 6):
+        fake(tmp_path, f"b{days}", days_ago=days, proven=days >= 3)
+    fake(tmp_path, "source", days_ago=9, proven=False, dbname="pagtive")
+    damaged = fake(tmp_path, "damaged", days_ago=7, proven=True)
+    (damaged / "manifest.json").write_text("{")
+    for name, age in (("stale", 2 * 86_400), ("running", 60)):
+        left = tmp_path / f".{name}.partial"
+        left.mkdir()
+        os.utime(left, (time.time() - age,) * 2)
+    removed = prune(tmp_path, 1)
+    assert sorted(path.name for path in removed) == [".stale.partial", "b2", "b4", "b5"]
+    assert everything_in(tmp_path) == [".running.partial", "b1", "b3", "damaged", "source"]
+    assert prune(tmp_path, 0) == [tmp_path / "b1", tmp_path / "source"]
+
+
+def test_two_backups_of_one_run_and_second(small, settings_for, monkeypatch):
+    """A name that is taken is refused, not written over."""
+    monkeypatch.setattr(backup, "_name", lambda *_: "same")
+    create(settings_for(small), run_of())
+    with pytest.raises(BackupFailed) as caught:
+        create(settings_for(small), run_of())
+    assert "already" in caught.value.message

@@ -1,0 +1,558 @@
+"""Restore: a new database, swapped in by name; whatever fails before leaves the original as it was."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import psycopg2
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from rollout import contents, databases, memory, restore
+from rollout.backup import create
+from rollout.backup_compare import differences
+from rollout.database import engine_for, run_lock
+from rollout.errors import BackupFailed, Interrupted, LockNotAcquired, PartialChange, RestoreFailed
+from rollout.run import Run, Silent
+from rollout.settings import PROJECT, Server
+from tests.fixtures.databases import execute, query, url_of
+
+ODD = (PROJECT / "tests" / "fixtures" / "odd_database.sql").read_text(encoding="utf-8")
+
+
+class Ear(Silent):
+    """A listener that remembers notes."""
+
+    def __init__(self):
+        """Begin with nothing heard."""
+        self.notes = []
+
+    def note(self, message):
+        """Remember a note."""
+        self.notes.append(message)
+
+
+def family(server, name):
+    """Return the databases that belong to one: itself, and what restores and proofs made of it."""
+    maintenance = server.to_database("postgres")
+    pattern = name.replace("'", "''").replace("%", "\\%").replace("_", "\\_")
+    listed = query(
+        maintenance,
+        f"SELECT string_agg(datname, '\x01' ORDER BY datname) FROM pg_database WHERE datname LIKE '{pattern}%'",
+    )
+    return listed.split("\x01") if listed else []
+
+
+def drop(server, name):
+    """Drop one of these databases, whoever is in it."""
+    quoted, literal = '"' + name.replace('"', '""') + '"', "'" + name.replace("'", "''") + "'"
+    end = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {literal}"
+    execute(server.to_database("postgres"), end, f"DROP DATABASE {quoted}")
+
+
+@pytest.fixture
+def tidy():
+    """Return what notes a database whose relatives are dropped afterwards."""
+    noted = []
+    yield lambda server: noted.append(server) or server
+    for server in noted:
+        for name in family(server, server.database):
+            if name != server.database:
+                drop(server, name)
+
+
+@pytest.fixture
+def target(database, tidy):
+    """Return a database with 100 rows."""
+    execute(
+        database,
+        "CREATE TABLE t (a int PRIMARY KEY, b text)",
+        "INSERT INTO t SELECT i, 'x' FROM generate_series(1, 100) i",
+    )
+    return tidy(database)
+
+
+@pytest.fixture
+def saved(target, settings_for):
+    """Return settings and the path of a backup, after which the database has changed."""
+    settings = settings_for(target)
+    path = create(settings, Run("backup create")).path
+    execute(target, "DELETE FROM t WHERE a > 40", "CREATE TABLE later (a int)", "INSERT INTO later VALUES (1), (2)")
+    return settings, path
+
+
+def yes(_):
+    """Confirm."""
+    return True
+
+
+def is_untouched(target):
+    """Tell whether the database is as it was before a restore that failed, and alone."""
+    return (
+        query(target, "SELECT count(*) FROM t") == 40
+        and query(target, "SELECT count(*) FROM later") == 2
+        and family(target, target.database) == [target.database]
+    )
+
+
+# Restoring
+
+
+def test_restored_and_the_replaced_one_is_kept(saved, target):
+    """The backup's rows are back under the name; the other database is there under its own, and can be swapped back."""
+    settings, path = saved
+    run = Run("restore")
+    plans = []
+    restore.restore(settings, run, path, confirm=lambda plan: plans.append(plan) or True)
+    assert run.database == "restored"
+    assert query(target, "SELECT count(*) FROM t") == 100
+    replaced = run.result["replaced_database"]
+    assert replaced.startswith(f"{target.database}__replaced_")
+    assert query(target.to_database(replaced), "SELECT count(*) FROM later") == 2
+    changes = {(change.name, change.rows_then, change.rows_now) for change in plans[0].changes}
+    assert changes == {("t", 100, 40), ("later", None, 2)}
+    told = "\n".join(plans[0].lines())
+    assert "public.t: 100 rows in the backup, 40 today" in told
+    assert f"will be kept as {replaced}" in told
+    execute(target.to_database("postgres"), *run.result["swap_back"])
+    assert query(target, "SELECT count(*) FROM t") == 40
+
+
+def test_replaced_one_can_be_dropped(saved, target):
+    """The statement that is told drops the replaced database and nothing else."""
+    settings, path = saved
+    run = Run("restore")
+    restore.restore(settings, run, path, confirm=yes)
+    execute(target.to_database("postgres"), run.result["drop_replaced"])
+    assert family(target, target.database) == [target.database]
+
+
+def contents_of(server):
+    """Read a database's contents."""
+    engine = engine_for(server)
+    try:
+        with contents.snapshot(engine, lock_timeout=5) as connection:
+            return contents.read(connection, contents.relations(connection))
+    finally:
+        engine.dispose()
+
+
+def properties_of(server):
+    """Read what belongs to a database itself."""
+    engine = engine_for(server)
+    try:
+        with engine.connect() as connection:
+            return databases.properties(connection)
+    finally:
+        engine.dispose()
+
+
+@pytest.mark.parametrize("name", ["a=b c'd", 'quo"ted %s :x', "中文数据库" * 4])
+def test_everything_comes_out_the_same(name, postgres, settings_for):
+    """A bit of everything, in a database whose name needs care: content, owner, settings, grants, comment are back."""
+    quoted, user = '"' + name.replace('"', '""') + '"', f"app_{os.getpid()}"
+    execute(postgres.server, f"CREATE DATABASE {quoted} TEMPLATE template0", f'CREATE ROLE "{user}"')
+    server = postgres.server.to_database(name)
+    try:
+        execute(server, ODD)
+        execute(
+            postgres.server,
+            f'ALTER DATABASE {quoted} OWNER TO "{user}"',
+            f"ALTER DATABASE {quoted} SET search_path = '', \"$user\", 'A b', public",
+            f"ALTER DATABASE {quoted} SET work_mem = '7MB'",
+            f'ALTER ROLE "{user}" IN DATABASE {quoted} SET app.x = \'100% "\\y\'',
+            f"COMMENT ON DATABASE {quoted} IS 'it''s \\ 100% :here'",
+            f"REVOKE ALL ON DATABASE {quoted} FROM PUBLIC",
+            f'GRANT CREATE ON DATABASE {quoted} TO "{postgres.server.parameters["user"]}" WITH GRANT OPTION',
+            f"ALTER DATABASE {quoted} CONNECTION LIMIT 50",
+        )
+        before, properties = contents_of(server), properties_of(server)
+        settings = settings_for(server)
+        run = Run("restore")
+        restore.restore(settings, run, create(settings, Run("backup create")).path, confirm=yes)
+        assert run.findings == []
+        assert properties_of(server) == properties
+        assert differences(before, contents_of(server)) == []
+        assert len(family(server, name[:8])) == 2  # itself and the replaced one, its name cut to 63 bytes
+    finally:
+        for one in family(server, name[:8]):
+            drop(server, one)
+        execute(postgres.server, f'DROP ROLE "{user}"')
+
+
+def test_database_that_is_gone(saved, target):
+    """Somebody dropped the database: it is there again, and nothing had to be replaced."""
+    settings, path = saved
+    execute(target.to_database("postgres"), f"DROP DATABASE {target.database}")
+    run, plans = Run("restore"), []
+    restore.restore(settings, run, path, confirm=lambda plan: plans.append(plan) or True)
+    assert query(target, "SELECT count(*) FROM t") == 100
+    assert run.result["replaced_database"] is None
+    assert "it will be there again" in plans[0].lines()[-1]
+
+
+def test_backup_of_another_database(saved, make_database, settings_for, tidy):
+    """A backup can be restored under another name; the plan says what it is a backup of."""
+    _, path = saved
+    other = tidy(make_database())
+    plans = []
+    restore.restore(settings_for(other), Run("restore"), path, confirm=lambda plan: plans.append(plan) or True)
+    assert query(other, "SELECT count(*) FROM t") == 100
+    assert plans[0].backup_of.split("/")[-1] != other.database
+
+
+def test_sessions_that_come_back_are_no_obstacle(saved, target):
+    """Clients that reconnect all the time: their sessions end, and they reach the restored database."""
+    settings, path = saved
+    stop, seen = threading.Event(), []
+
+    def client():
+        while not stop.is_set():
+            try:
+                connection = psycopg2.connect(**target.parameters)
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT count(*) FROM t")
+                    seen.append(cursor.fetchone()[0])
+                connection.close()
+            except psycopg2.Error:  # noqa: PERF203 - it ended our session
+                time.sleep(0.02)
+
+    clients = [threading.Thread(target=client) for _ in range(3)]
+    for one in clients:
+        one.start()
+    try:
+        restore.restore(settings, Run("restore"), path, confirm=yes)
+        time.sleep(0.3)
+    finally:
+        stop.set()
+        for one in clients:
+            one.join()
+    assert set(seen) == {40, 100}
+    assert seen == sorted(seen)
+
+
+def test_restore_is_remembered(target, settings_for):
+    """Where the restored database has our memory, the restore stands in its history."""
+    settings = settings_for(target)
+    with memory.recorded(settings, Run("migrate")):
+        pass
+    path = create(settings, Run("backup create")).path
+    run = Run("restore")
+    restore.restore(settings, run, path, confirm=yes)
+    assert run.recorded
+    assert (
+        query(target, "SELECT string_agg(command || ' ' || ok, ', ' ORDER BY number) FROM rollout.runs")
+        == "migrate true, restore true"
+    )
+    assert run.as_json()["database"] == "restored"
+
+
+def test_table_that_cannot_be_read_does_not_stop_the_rescue(saved, target):
+    """A damaged table in today's database is said, and the restore goes on."""
+    settings, path = saved
+    execute(target, "ALTER TABLE t RENAME COLUMN b TO c")
+    plans = []
+    restore.restore(settings, Run("restore"), path, confirm=lambda plan: plans.append(plan) or True)
+    assert "public.t: cannot be read: column q.b does not exist" in "\n".join(plans[0].lines())
+
+
+# Refused, failed, interrupted
+
+
+def test_answer_no(saved, target):
+    """Without a yes nothing happens: exit code 130, and the new database is gone."""
+    settings, path = saved
+    with pytest.raises(Interrupted) as caught:
+        restore.restore(settings, Run("restore"), path, confirm=lambda _: False)
+    assert (caught.value.exit_code, caught.value.database) == (130, "untouched")
+    assert is_untouched(target)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, RuntimeError])
+def test_anything_that_goes_wrong_in_between(saved, target, error):
+    """Ctrl-C, or even a bug, while it asks: the new database is dropped, the original is as it was."""
+    settings, path = saved
+
+    def confirm(_):
+        raise error
+
+    with pytest.raises(error):
+        restore.restore(settings, Run("restore"), path, confirm=confirm)
+    assert is_untouched(target)
+
+
+def test_damaged_backup(saved, target):
+    """A file that is cut is found before any database is made: exit code 7."""
+    settings, path = saved
+    victim = next(path.glob("dump/*.dat.gz"))
+    victim.write_bytes(victim.read_bytes()[:-3])
+    with pytest.raises(BackupFailed):
+        restore.restore(settings, Run("restore"), path, confirm=yes)
+    assert is_untouched(target)
+
+
+def test_failing_pg_restore(saved, target, monkeypatch):
+    """When pg_restore fails: exit code 11, its reason in one line, nothing left behind."""
+    settings, path = saved
+    monkeypatch.setattr("rollout.prove.restore_archive", lambda *_, **__: "pg_restore: disk full")
+    with pytest.raises(RestoreFailed) as caught:
+        restore.restore(settings, Run("restore"), path, confirm=yes)
+    assert caught.value.exit_code == 11
+    assert "disk full" in caught.value.message
+    assert is_untouched(target)
+
+
+def test_content_that_differs(saved, target, monkeypatch):
+    """What was restored is not what was backed up: exit code 11, with findings, and no swap."""
+    settings, path = saved
+    real = restore.fill
+
+    def fill(run, server, admin, **keywords):
+        keywords["manifest"].contents.tables[0] = (
+            keywords["manifest"].contents.tables[0].__class__("public", "t", ("a", "b"), 99, "0")
+        )
+        return real(run, server, admin, **keywords)
+
+    monkeypatch.setattr(restore, "fill", fill)
+    with pytest.raises(RestoreFailed) as caught:
+        restore.restore(settings, Run("restore"), path, confirm=yes)
+    assert [finding.subject for finding in caught.value.findings] == ["public.t"]
+    assert is_untouched(target)
+
+
+def test_two_restores_at_once(saved, target):
+    """The second one is refused at once: exit code 5."""
+    settings, path = saved
+    engine = engine_for(target.to_database("postgres"))
+    try:
+        with run_lock(engine), pytest.raises(LockNotAcquired):
+            restore.restore(settings, Run("restore"), path, confirm=yes)
+    finally:
+        engine.dispose()
+    assert is_untouched(target)
+
+
+def test_restore_while_another_command_runs(saved, target):
+    """A run that holds the target's own lock (`migrate`) is not torn down: exit code 5."""
+    settings, path = saved
+    engine = engine_for(target)
+    try:
+        with run_lock(engine), pytest.raises(LockNotAcquired):
+            restore.restore(settings, Run("restore"), path, confirm=yes)
+    finally:
+        engine.dispose()
+    assert is_untouched(target)
+
+
+@pytest.fixture
+def owner(postgres, make_database, tidy):
+    """Return how an ordinary role, with CREATEDB, reaches a database of its own."""
+    name = f"owner_{os.getpid()}"
+    server = tidy(make_database())
+    execute(
+        postgres.server,
+        f"CREATE ROLE {name} LOGIN CREATEDB PASSWORD 'p'",
+        f"ALTER DATABASE {server.database} OWNER TO {name}",
+    )
+    execute(server, f"GRANT ALL ON SCHEMA public TO {name}")
+    own = Server("DATABASE_URL", {**server.parameters, "user": name, "password": "p"})
+    execute(
+        own,
+        "CREATE TABLE t (a int)",
+        "INSERT INTO t SELECT generate_series(1, 40)",
+        "CREATE TABLE later (a int)",
+        "INSERT INTO later VALUES (1), (2)",
+    )
+    yield own
+    for one in family(server, server.database):
+        drop(server, one)
+    execute(postgres.server, f"DROP ROLE {name}")
+
+
+def test_ordinary_owner_can_restore(owner, settings_for):
+    """No superuser is needed: the database's owner with CREATEDB backs up, proves and restores."""
+    settings = settings_for(owner)
+    path = create(settings, Run("backup create"), prove=True).path
+    execute(owner, "DELETE FROM t")
+    restore.restore(settings, Run("restore"), path, confirm=yes)
+    assert query(owner, "SELECT count(*) FROM t") == 40
+
+
+def test_without_createdb(owner, postgres, settings_for):
+    """Without CREATEDB: refused with the exact statement to ask for, before anything is made."""
+    settings = settings_for(owner)
+    path = create(settings, Run("backup create")).path
+    execute(postgres.server, f"ALTER ROLE {owner.parameters['user']} NOCREATEDB")
+    with pytest.raises(RestoreFailed) as caught:
+        restore.restore(settings, Run("restore"), path, confirm=yes)
+    assert f"ALTER ROLE {owner.parameters['user']} CREATEDB;" in caught.value.hint
+    assert is_untouched(owner)
+
+
+def test_database_of_somebody_else(owner, postgres, settings_for):
+    """Only its owner may rename a database: refused before anything is made."""
+    settings = settings_for(owner)
+    path = create(settings, Run("backup create")).path
+    execute(postgres.server, f"ALTER DATABASE {owner.database} OWNER TO {postgres.server.parameters['user']}")
+    with pytest.raises(RestoreFailed) as caught:
+        restore.restore(settings, Run("restore"), path, confirm=yes)
+    assert "the owner of" in caught.value.message
+    assert is_untouched(owner)
+
+
+def test_session_that_we_may_not_end(owner, postgres, settings_for):
+    """A superuser's session in the database that an ordinary owner cannot end: exit code 11, and nothing happened."""
+    settings = settings_for(owner)
+    path = create(settings, Run("backup create")).path
+    admin = psycopg2.connect(**postgres.server.to_database(owner.database).parameters)
+    try:
+        with pytest.raises(RestoreFailed) as caught:
+            restore.restore(settings, Run("restore"), path, confirm=yes)
+        admin.cursor().execute("SELECT 1")
+    finally:
+        admin.close()
+    assert "pg_stat_activity" in caught.value.hint
+    assert is_untouched(owner)
+
+
+def test_session_that_does_not_end(saved, target, monkeypatch):
+    """A session that stays keeps the swap from happening: exit code 11, and nothing happened."""
+    settings, path = saved
+    monkeypatch.setattr(databases, "terminate", lambda *_: None)
+    other = psycopg2.connect(**target.parameters)
+    other.cursor().execute("SELECT 1")
+    real = databases.swap
+    monkeypatch.setattr(databases, "swap", lambda *args, **keywords: real(*args, **keywords, tries=1))
+    try:
+        with pytest.raises(RestoreFailed) as caught:
+            restore.restore(settings, Run("restore"), path, confirm=yes)
+    finally:
+        other.close()
+    assert "names could not be swapped" in caught.value.message
+    assert is_untouched(target)
+
+
+def test_interrupted_while_swapping(saved, target, monkeypatch):
+    """Ctrl-C while the swap waits for sessions to leave: nothing is renamed, the new database is dropped."""
+    settings, path = saved
+    other = psycopg2.connect(**target.parameters)
+    other.cursor().execute("SELECT 1")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(databases, "terminate", interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            restore.restore(settings, Run("restore"), path, confirm=yes)
+    finally:
+        other.close()
+    assert is_untouched(target)
+
+
+def test_interrupted_too_late(saved, target, monkeypatch):
+    """Ctrl-C when the names are swapped already: the restore finishes and says so."""
+    settings, path = saved
+    real = databases.terminate
+
+    def late(admin, names):
+        real(admin, names)
+        maintenance = target.to_database("postgres")
+        while query(
+            maintenance, f"SELECT count(*) FROM pg_database WHERE datname LIKE '{target.database}\\_\\_restored%'"
+        ):
+            time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(databases, "terminate", late)
+    run = Run("restore")
+    restore.restore(settings, run, path, confirm=yes)
+    assert run.database == "restored"
+    assert query(target, "SELECT count(*) FROM t") == 100
+
+
+@pytest.mark.parametrize(("where", "restored"), [("confirm", False), ("terminate", False), ("_tell", True)])
+def test_killed(saved, target, where, restored):
+    """After kill -9, wherever it comes, the name leads to one whole database: the original until the swap's COMMIT."""
+    _, path = saved
+    code = f"""
+        import os
+        from pathlib import Path
+        from rollout import databases, restore
+        from rollout.run import Run
+        from rollout.settings import Server, Settings
+        def die(*_, **__):
+            os.kill(os.getpid(), 9)
+        where = {where!r}
+        if where == "terminate":
+            databases.terminate = die
+        if where == "_tell":
+            restore._tell = die
+        settings = Settings(Server.from_url("DATABASE_URL", os.environ["URL"]), None, Path("unused"))
+        confirm = die if where == "confirm" else lambda _: True
+        restore.restore(settings, Run("restore"), Path("{path}"), confirm=confirm)
+    """
+    environment = {**os.environ, "URL": url_of(target)}
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=PROJECT, check=False, env=environment)
+    assert ended.returncode == -signal.SIGKILL
+    time.sleep(0.5)
+    assert query(target, "SELECT count(*) FROM t") == (100 if restored else 40)
+
+
+def test_lost_answer(saved, target, monkeypatch):
+    """The connection is lost at the swap's COMMIT: the names tell that it happened."""
+    settings, path = saved
+    real = databases.swap
+
+    def swap(*args, **keywords):
+        real(*args, **keywords)
+        execute(target, "SELECT no_such_function()")
+
+    monkeypatch.setattr(databases, "swap", lost(swap))
+    run = Run("restore")
+    restore.restore(settings, run, path, confirm=yes)
+    assert run.database == "restored"
+    assert query(target, "SELECT count(*) FROM t") == 100
+
+
+def lost(function):
+    """Let a function fail as SQLAlchemy does when the connection goes."""
+
+    def failing(*args, **keywords):
+        try:
+            function(*args, **keywords)
+        except psycopg2.Error as error:
+            raise OperationalError("COMMIT", {}, error) from error
+
+    return failing
+
+
+def test_nobody_can_tell(saved, target, monkeypatch):
+    """The connection is lost at the swap and the server stays away: exit code 20, and what to look for."""
+    settings, path = saved
+
+    def swap(*_, **__):
+        monkeypatch.setattr(databases, "exists", lost(lambda *_: execute(target, "SELECT no_such_function()")))
+        execute(target, "SELECT no_such_function()")
+
+    monkeypatch.setattr(databases, "swap", lost(swap))
+    monkeypatch.setattr(restore, "_ASK_SECONDS", 0.01)
+    with pytest.raises(PartialChange) as caught:
+        restore.restore(settings, Run("restore"), path, confirm=yes)
+    assert caught.value.exit_code == 20
+    assert "__replaced_" in caught.value.hint
+
+
+def test_new_database_that_cannot_be_dropped(saved, target, monkeypatch):
+    """A leftover is named, with the statement that drops it."""
+    settings, path = saved
+    ear = Ear()
+    monkeypatch.setattr(databases, "drop", lost(lambda *_: execute(target, "SELECT no_such_function()")))
+    with pytest.raises(Interrupted):
+        restore.restore(settings, Run("restore", listener=ear), path, confirm=lambda _: False)
+    leftover = next(name for name in family(target, target.database) if "__restored_" in name)
+    assert any(f'DROP DATABASE "{leftover}";' in note for note in ear.notes)
