@@ -52,23 +52,14 @@ def change(
 
     After COMMIT: ANALYZE and the audit, which no signal interrupts.
     """
-    tables = plan.existing_tables(session.own, steps.locks())
-    locks = {table: mode for table, mode in steps.locks().items() if table in tables}
     settings = session.settings
+    limits = {"lock_timeout": settings.lock_timeout, "statement_timeout": settings.statement_timeout}
     with (
         _translated(run, steps),
-        transaction.open_transaction(
-            session.engine, locks, lock_timeout=settings.lock_timeout, statement_timeout=settings.statement_timeout
-        ) as connection,
+        transaction.open_transaction(session.engine, _locks(session, steps), **limits) as connection,
     ):
         with interrupt.cancelling(raw_connection(connection)):
-            with run.step("fingerprint") as step:
-                preexisting = environment.prepare(connection, steps, below_baseline=below_baseline)
-                before = preserve.take(
-                    connection, adopt.WRITTEN, leaving=_leaving(connection, steps, preexisting), deep=deep
-                )
-                run.result["preserved"] = before.preserved()
-                step.detail = say("{tables} tables, {rows} rows", **before.preserved())
+            preexisting, before = _fingerprint(connection, run, steps, deep=deep, below_baseline=below_baseline)
             if first is not None:
                 first(connection)
             with run.step("downgrade" if steps.downwards else "upgrade") as step:
@@ -83,6 +74,25 @@ def change(
             run.database = CHANGED
     with interrupt.finishing():
         _after_commit(session, run, steps)
+
+
+def _locks(session: Session, steps: plan.Plan) -> dict[str, str]:
+    """Return the locks to take: those that the revisions declare, on tables that are there."""
+    declared = steps.locks()
+    return {table: declared[table] for table in plan.existing_tables(session.own, declared)}
+
+
+def _fingerprint(
+    connection: Connection, run: Run, steps: plan.Plan, *, deep: bool, below_baseline: bool
+) -> tuple[frozenset[str], preserve.Before]:
+    """Learn what was there before us, and fingerprint everything that exists."""
+    with run.step("fingerprint") as step:
+        preexisting = environment.prepare(connection, steps, below_baseline=below_baseline)
+        leaving = _leaving(connection, steps, preexisting)
+        before = preserve.take(connection, adopt.WRITTEN, leaving=leaving, deep=deep)
+        run.result["preserved"] = before.preserved()
+        step.detail = say("{tables} tables, {rows} rows", **before.preserved())
+    return preexisting, before
 
 
 def _leaving(connection: Connection, steps: plan.Plan, preexisting: frozenset[str]) -> frozenset[str]:
