@@ -1,7 +1,6 @@
 """The legacy core: what every production database had before us. The columns that we add to ``users`` stand last.
 
-Primary keys have no server default: the application supplies the uuid. Nothing here has a comment or an index of ours,
-other than those columns.
+Primary keys have no server default: the application supplies the uuid. But for those columns, nothing here is ours.
 """
 
 from datetime import date, datetime
