@@ -80,7 +80,8 @@ def read(connection: Connection, settings: Settings, target: Target) -> dict[str
 
     Inside a transaction whose timeouts the caller has set.
     """
-    figures: dict[str, Any] = {"unknown": {}}
+    figures: dict[str, Any] = {}
+    unknown: dict[str, str] = {}
     sources: Mapping[str, Callable[[], Mapping[str, Any]]] = {
         "database_bytes": lambda: _server(connection),
         "users": lambda: _users(connection),
@@ -91,8 +92,8 @@ def read(connection: Connection, settings: Settings, target: Target) -> dict[str
         reason = _try(connection, source, figures)
         if reason is not None:
             figures[name] = None
-            figures["unknown"][name] = reason
-    return figures
+            unknown[name] = reason
+    return {**figures, "unknown": unknown}
 
 
 def _try(connection: Connection, source: Callable[[], Mapping[str, Any]], figures: dict[str, Any]) -> str | None:

@@ -16,7 +16,7 @@ from rollout.database import Target
 from rollout.errors import DatabaseUnavailable, PreflightFailed, RolloutError, VerificationFailed
 from rollout.messages import say
 from rollout.run import Run, Step
-from rollout.settings import Server
+from rollout.settings import PROJECT, Server
 from tests.fixtures.databases import execute
 
 TARGET = Target("db.example", 5432, "lawsker", "owner", "16.4", 160004)
@@ -166,6 +166,25 @@ def test_every_outcome_has_its_page(run, command, code):
     run.command, run.exit_code = command, code
     heading = re.search(r"<h1>(.*?)</h1>", report.render_html(report.values_of(run)), re.DOTALL)[1]
     assert ("succeeded" in heading) == (code == 0)
+
+
+def test_findings_that_are_errors_are_no_success(run):
+    """A page made before the run's outcome is known still does not call errors a success."""
+    run.findings.append(Finding("ix_a", "index is missing", "make it", ERROR))
+    assert "Upgrade found errors" in page_of(run).text
+
+
+def test_every_step_has_its_chinese_name():
+    """Each step that the code takes has a name in both languages (rollout/templates/words.html)."""
+    words = report._environment().get_template("words.html").module.steps
+    taken = {
+        name
+        for package in ("rollout", "datamigrations")
+        for path in (PROJECT / package).rglob("*.py")
+        for name in re.findall(r"run\.step\(\"([^\"]+)\"", path.read_text(encoding="utf-8"))
+    }
+    assert len(taken) > 10
+    assert taken - words.keys() == set()
 
 
 def test_an_import_is_accounted_for(run):
