@@ -35,7 +35,7 @@ JOIN pg_namespace n ON n.oid = t.relnamespace
 CROSS JOIN LATERAL (
     SELECT array_agg(a.attname::text ORDER BY k.position) AS columns
     FROM unnest(x.indkey) WITH ORDINALITY AS k (attnum, position)
-    LEFT JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum AND k.attnum > 0
+    LEFT JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
     WHERE k.position <= x.indnkeyatts
 ) AS keys
 WHERE n.nspname = 'public' AND t.relname = ANY(:tables)

@@ -84,6 +84,7 @@ DAMAGES = [
     Damage("levels_rise", _level(10, "monthly_amount_limit = 1"), "lawyer_levels.monthly_amount_limit"),
     Damage("levels_rise", _level(1, "priority_weight = 'NaN'"), "lawyer_levels.priority_weight"),
     Damage("points_give_their_level", _asks(5, '{"level_points": 10001}'), "lawyer_levels.requirements", WARNING),
+    Damage("points_give_their_level", _asks(5, '{"level_points": 9999}'), "lawyer_levels.requirements", WARNING),
     Damage("points_give_their_level", _asks(10, '{"cases_completed": 2999}'), "lawyer_levels.requirements", WARNING),
     Damage(
         "points_give_their_level", "DELETE FROM lawyer_levels WHERE level = 10", "lawyer_levels.requirements", WARNING

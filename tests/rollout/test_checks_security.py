@@ -95,7 +95,7 @@ def test_every_check_has_a_damage() -> None:
         ("secrets_are_private", "GRANT SELECT (id, email) ON users TO PUBLIC; GRANT INSERT ON user_accounts TO PUBLIC"),
         ("secrets_are_private", "CREATE VIEW v AS SELECT id FROM users; GRANT SELECT ON v TO PUBLIC"),
         ("new_tables_are_private", f"CREATE ROLE {ROLE}; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {ROLE}"),
-        ("new_tables_are_private", "ALTER DEFAULT PRIVILEGES GRANT USAGE ON SEQUENCES TO PUBLIC"),
+        ("new_tables_are_private", "ALTER DEFAULT PRIVILEGES GRANT SELECT ON SEQUENCES TO PUBLIC"),
         (
             "new_tables_are_private",
             f"CREATE ROLE {ROLE}; ALTER DEFAULT PRIVILEGES FOR ROLE {ROLE} GRANT SELECT ON TABLES TO PUBLIC",
