@@ -175,7 +175,7 @@ def files_are_private(subject: Subject) -> Iterator[Finding]:
         if found:
             yield Finding(
                 str(found[0]),
-                say("others may read or write this file or directory, and {count} more", count=len(found) - 1),
+                say("others may enter, read or write it; {count} such file(s) or directories in all", count=len(found)),
                 f"chmod -R go= {directory}",
             )
 
