@@ -11,10 +11,10 @@ from sqlalchemy import text
 
 from datamigrations import job as jobs
 from datamigrations.preflight import check_target
-from datamigrations.rules import BLANKS
+from datamigrations.sqltext import BLANKS
 from rollout import memory
 from rollout.change import write_report
-from rollout.errors import UNTOUCHED, ReconciliationFailed
+from rollout.errors import ReconciliationFailed
 from rollout.messages import say
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ GROUP BY 1 ORDER BY 1
 # Whoever was given an account has exactly one primary account, and it holds what it was made from.
 _WRONG = """
 SELECT count(*) FROM (
-    SELECT user_id FROM feishu_wanted WHERE reason IS NULL UNION ALL SELECT user_id FROM email_wanted WHERE reason IS NULL
+    SELECT user_id FROM feishu_wanted WHERE reason IS NULL
+    UNION ALL SELECT user_id FROM email_wanted WHERE reason IS NULL
 ) AS w
 LEFT JOIN public.feishu_auths AS f ON f.user_id = w.user_id
 LEFT JOIN email_wanted AS e ON e.user_id = w.user_id
@@ -105,8 +106,8 @@ WHERE (SELECT count(*) FROM public.user_accounts AS a WHERE a.user_id = w.user_i
         SELECT FROM public.user_accounts AS a
         WHERE a.user_id = w.user_id AND a.is_verified
           AND (a.provider, a.provider_account_id, a.access_token, a.refresh_token, a.expires_at) IS NOT DISTINCT FROM
-              (CASE WHEN f.user_id IS NULL THEN 'email' ELSE 'feishu' END, coalesce(f.open_id, e.address), f.access_token,
-               f.refresh_token, f.token_expires_at))
+              (CASE WHEN f.user_id IS NULL THEN 'email' ELSE 'feishu' END, coalesce(f.open_id, e.address),
+               f.access_token, f.refresh_token, f.token_expires_at))
 """
 
 
@@ -131,7 +132,7 @@ def upgrade_users(settings: Settings, run: Run, *, dry_run: bool = False) -> Non
 
 
 def upgrade(connection: Connection, run: Run) -> dict[str, Any]:
-    """Do it on a connection whose transaction is the caller's, with the tables locked; return what it adds to the result.
+    """Do it on a connection whose transaction is the caller's, with the tables locked; return what the result gains.
 
     Raises ``ReconciliationFailed``.
     """
@@ -143,8 +144,10 @@ def upgrade(connection: Connection, run: Run) -> dict[str, Any]:
         step.detail = say("{feishu} Feishu, {email} e-mail", feishu=feishu, email=email)
     with run.step("reconcile") as step:
         expected = connection.execute(
-            text("SELECT (SELECT count(*) FROM feishu_wanted WHERE reason IS NULL),"
-                 " (SELECT count(*) FROM email_wanted WHERE reason IS NULL)")
+            text(
+                "SELECT (SELECT count(*) FROM feishu_wanted WHERE reason IS NULL),"
+                " (SELECT count(*) FROM email_wanted WHERE reason IS NULL)"
+            )
         ).one()
         wrong = connection.execute(text(_WRONG)).scalar_one()
         if wrong or tuple(expected) != (feishu, email):

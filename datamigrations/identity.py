@@ -2,8 +2,8 @@
 
 ``people``: one row a source user that fits, with the target's user (``user_id``) and the rule that found it
 (``matched_by``: map, feishu, email, created, merged). Source users whom no rule finds are joined into groups that share
-an e-mail address or a Feishu id; a group belongs to the target's user of any of its addresses or ids that another source
-user has brought along, else its oldest member becomes a new user and the others are merged into it.
+an e-mail address or a Feishu id; a group belongs to the target's user of any of its addresses or ids that another
+source user has brought along, else its oldest member becomes a new user and the others are merged into it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from datamigrations import quarantine
 from datamigrations.mapping import USERS
-from datamigrations.rules import BLANKS
+from datamigrations.sqltext import BLANKS
 
 if TYPE_CHECKING:
     from datamigrations.job import Job
@@ -77,10 +77,11 @@ FROM newcomers AS c LEFT JOIN twins AS t ON t.n = c.n
 _LINKS = """
 SELECT l.leader, count(DISTINCT l.user_id) AS users, min(l.user_id::text)::uuid AS user_id
 FROM (
-    SELECT g.leader, p.user_id FROM groups AS g JOIN people AS p ON p.email_key = g.email_key WHERE p.user_id IS NOT NULL
+    SELECT g.leader, p.user_id FROM groups AS g JOIN people AS p ON p.email_key = g.email_key
     UNION
-    SELECT g.leader, p.user_id FROM groups AS g JOIN people AS p ON p.open_id = g.open_id WHERE p.user_id IS NOT NULL
+    SELECT g.leader, p.user_id FROM groups AS g JOIN people AS p ON p.open_id = g.open_id
 ) AS l
+WHERE l.user_id IS NOT NULL
 GROUP BY l.leader
 """
 
@@ -93,7 +94,6 @@ WHERE h.open_id IS NULL
   AND NOT EXISTS (SELECT FROM links AS l WHERE l.leader = g.leader)
 """
 
-# The source's id where it is a uuid that is free.
 _SETTLE = """
 UPDATE people AS p SET user_id = f.user_id, matched_by = f.matched_by
 FROM (
@@ -106,6 +106,7 @@ FROM (
 WHERE f.n = p.n
 """
 
+# The source's id where it is a uuid that is free.
 _LEADERS = f"""
 SELECT g.place, CASE
     WHEN g.source_id ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$'
@@ -115,7 +116,7 @@ FROM groups AS g
 WHERE g.place = g.leader AND {quarantine.accepted(USERS, "g")}
 """
 
-# Of several source users of one target user, one speaks for it: found by the map before, by Feishu, by e-mail, the oldest.
+# Of several source users of one target user one speaks for it: the one of the map, of Feishu, of e-mail, the oldest.
 _SPEAKERS = """
 UPDATE people AS p SET matched_by = 'merged'
 FROM (
@@ -132,7 +133,8 @@ WHERE o.n = p.n AND (o.place > 1 OR p.mapped_by = 'merged') AND p.matched_by <> 
 def resolve(job: Job) -> None:
     """Make ``people`` from ``converted_users``; whoever cannot be told apart is rejected."""
     job.temporary("people", _PEOPLE)
-    _reject(job, AMBIGUOUS, "several users of the target have this e-mail address", "SELECT n FROM people WHERE matched_by = 'ambiguous'")
+    message = "several users of the target have this e-mail address"
+    _reject(job, AMBIGUOUS, message, "SELECT n FROM people WHERE matched_by = 'ambiguous'")
     job.temporary("newcomers", _NEWCOMERS)
     job.temporary("twins", _TWINS)
     while job.execute(_JOIN_TWINS):

@@ -43,7 +43,10 @@ NEWER, SOURCE, KEEP = "newer", "source", "keep"
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What ``tool pagtive import`` was asked for (see cli.md); ``max_quarantined`` None: any number."""
+    """What ``tool pagtive import`` was asked for (see cli.md).
+
+    ``max_quarantined`` None: any number. ``jobs``: how many COPYs run side by side.
+    """
 
     dry_run: bool = False
     limit_users: int | None = None
@@ -52,6 +55,7 @@ class ImportOptions:
     on_conflict: str = NEWER
     max_quarantined: int | None = None
     allow_role_escalation: bool = False
+    jobs: int = 2
 
 
 @dataclass
@@ -109,9 +113,12 @@ def change(session: Session, run: Run, locks: Mapping[str, str], *, dry_run: boo
     ``MigrationFailed``, ``Interrupted``.
     """
     settings = session.settings
-    with _translated(), transaction.open_transaction(
-        session.engine, locks, lock_timeout=settings.lock_timeout, statement_timeout=settings.statement_timeout
-    ) as connection:
+    with (
+        _translated(),
+        transaction.open_transaction(
+            session.engine, locks, lock_timeout=settings.lock_timeout, statement_timeout=settings.statement_timeout
+        ) as connection,
+    ):
         with interrupt.cancelling(raw_connection(connection)):
             # Whole-table statements: no time for compiling expressions, memory for hash tables.
             connection.exec_driver_sql("SET LOCAL jit = off")

@@ -60,19 +60,21 @@ def reject(job: Job, source: SourceTable) -> None:
         code, message = "duplicate_page", "another page of the project has the same number"
     quarantine.reject(job, table, code, message, _later_rows(table, key))
     if table.unique is not None:
-        unique = rules.value(table.field(table.unique), source)
-        both = f"converted_{table.name} AS w JOIN rollout.{table.staged} AS s ON s.n = w.n"
-        quarantine.reject(
-            job,
-            table,
-            f"{table.unique}_taken",
-            f"another row of the target has the same {table.unique}",
-            f"SELECT w.n FROM {both} JOIN public.{table.target} AS t ON t.{quote(table.unique)} = {unique} AND t.id <> w.id"
-            f" WHERE {quarantine.accepted(table)}",
-        )
-        quarantine.reject(
-            job, table, f"duplicate_{table.unique}", f"another row has the same {table.unique}", _later_rows(table, unique, both)
-        )
+        _reject_taken(job, source, table.unique)
+
+
+def _reject_taken(job: Job, source: SourceTable, name: str) -> None:
+    """Reject rows whose unique value another row has; of several of this source, one that the target has keeps it."""
+    table, column = source.table, quote(name)
+    value = rules.value(table.field(name), source)
+    rows = f"converted_{table.name} AS w JOIN rollout.{table.staged} AS s ON s.n = w.n"
+    there = f"EXISTS (SELECT FROM public.{table.target} AS t WHERE t.id = w.id AND t.{column} = {value})"
+    message = f"another row has the same {name}"
+    quarantine.reject(job, table, f"duplicate_{name}", message, _later_rows(table, value, rows, f"({there}) DESC, "))
+    other = f"public.{table.target} AS t ON t.{column} = {value} AND t.id <> w.id"
+    message = f"another row of the target has the same {name}"
+    query = f"SELECT w.n FROM {rows} JOIN {other} WHERE {quarantine.accepted(table)}"
+    quarantine.reject(job, table, f"{name}_taken", message, query)
 
 
 def _references(table: Table) -> Iterator[Rule]:
@@ -83,15 +85,17 @@ def _references(table: Table) -> Iterator[Rule]:
     if table.project is not None and table.field(table.project).required:
         project = f"w.{quote(table.project)}"
         yield Rule(
-            "unknown_project", f"{project} IS NOT NULL AND w.ref_project IS NULL", f"{table.project} is no known project"
+            "unknown_project",
+            f"{project} IS NOT NULL AND w.ref_project IS NULL",
+            f"{table.project} is no known project",
         )
 
 
-def _later_rows(table: Table, key: str, rows: str | None = None) -> str:
-    """Return a query for all rows but the first (by age, then as they came) of every key that occurs twice."""
-    created = f"w.{quote(table.created)}"
+def _later_rows(table: Table, key: str, rows: str | None = None, first: str = "") -> str:
+    """Return a query for all rows but the first (by ``first``, age, as they came) of every key that is there twice."""
+    order = f"{first}w.{quote(table.created)}, w.{quote(table.key[0])}, w.n"
     return (
-        f"SELECT d.n FROM (SELECT w.n, row_number() OVER (PARTITION BY {key} ORDER BY {created}, w.n) AS place"
+        f"SELECT d.n FROM (SELECT w.n, row_number() OVER (PARTITION BY {key} ORDER BY {order}) AS place"
         f" FROM {rows or f'converted_{table.name} AS w'} WHERE {quarantine.accepted(table)}) AS d WHERE d.place > 1"
     )
 
@@ -126,7 +130,11 @@ def _compare(job: Job, source: SourceTable) -> None:
     table = source.table
     if not job.scalar(f"SELECT EXISTS (SELECT FROM plan_{table.name} WHERE action = 'compare')"):
         return
-    differs = " OR ".join(f"t.{quote(name)} IS DISTINCT FROM {value}" for name, value in rules.mapped(source).items())
+    large = rules.large(source)
+    compared = {name: (f"t.{quote(name)}", value) for name, value in rules.mapped(source).items() if name not in large}
+    # Small values first: a row that differs there needs no look at its large ones.
+    compared |= {name: (rules.large_hash(f"t.{quote(name)}"), value) for name, value in large.items()}
+    differs = " OR ".join(f"{ours} IS DISTINCT FROM {theirs}" for ours, theirs in compared.values())
     both = f"FROM rollout.{table.staged} AS s, public.{table.target} AS t WHERE s.n = w.n AND {rules.same_key(table)}"
     job.execute(
         f"UPDATE plan_{table.name} AS w SET action = CASE WHEN NOT ({differs}) THEN 'unchanged'"
@@ -136,7 +144,8 @@ def _compare(job: Job, source: SourceTable) -> None:
         job.execute(
             f"UPDATE plan_{table.name} AS w SET action ="
             f" CASE WHEN l.content = {reconcile.target_content(source)} THEN 'update' ELSE 'kept' END"
-            f" FROM public.{table.target} AS t LEFT JOIN ({reconcile.last(table.target)}) AS l ON l.row_key = t.id::text"
+            f" FROM public.{table.target} AS t"
+            f" LEFT JOIN ({reconcile.last(table.target)}) AS l ON l.row_key = t.id::text"
             f" WHERE w.action = 'same age' AND {rules.same_key(table)}"
         )
     if table.updated is not None:
@@ -185,7 +194,8 @@ def _nudge(job: Job, table: Table) -> None:
         updated = quote(table.updated)
         job.execute(
             f"UPDATE public.{table.target} AS t SET {updated} = t.{updated} + interval '1 microsecond'"
-            f" FROM plan_{table.name} AS w WHERE w.action = 'update' AND t.{updated} = w.new_updated AND {rules.same_key(table)}"
+            f" FROM plan_{table.name} AS w"
+            f" WHERE w.action = 'update' AND t.{updated} = w.new_updated AND {rules.same_key(table)}"
         )
 
 

@@ -47,7 +47,7 @@ def _import(session: Session, run: Run, options: ImportOptions) -> None:
     """Stage, merge, prove, commit."""
     with sources.snapshot(session.settings, limit_users=options.limit_users) as source:
         _describe(source, run)
-        rows = _stage(session, run, source)
+        rows = _stage(session, run, source, options.jobs)
         tables = source.tables
     locks = dict.fromkeys(["tenants", "users", *_WRITTEN_WITH_USERS[1:], "pagtive_user_map"], WRITE)
     locks |= {table.target: WRITE for table in TABLES if table.name in tables}
@@ -59,7 +59,11 @@ def _import(session: Session, run: Run, options: ImportOptions) -> None:
             job.counts[name].read = rows[name]
             with run.step(f"merge {name}") as step:
                 _merge(job, source_table)
-                step.detail = say("{rows} rows read, {quarantined} in quarantine", rows=rows[name], quarantined=job.counts[name].quarantined)
+                step.detail = say(
+                    "{rows} rows read, {quarantined} in quarantine",
+                    rows=rows[name],
+                    quarantined=job.counts[name].quarantined,
+                )
         with run.step("reconcile"):
             _reconcile(job)
     if not options.dry_run:
@@ -73,14 +77,11 @@ def _written(job: Job, name: str) -> int:
     return job.counts[name].inserted + job.counts[name].updated
 
 
-def _stage(session: Session, run: Run, source: Source) -> dict[str, int]:
+def _stage(session: Session, run: Run, source: Source, workers: int) -> dict[str, int]:
     """Copy every table of the source into the staging area; return the rows of each."""
-    rows: dict[str, int] = {}
-    for name, table in source.tables.items():
-        with run.step(f"copy {name}") as step:
-            staging.create(session.own, table)
-            rows[name] = staging.load(source, name, session.engine, run)
-            step.detail = say("{rows} rows", rows=rows[name])
+    with run.step("copy") as step:
+        rows = staging.load(session, source, run, workers=workers)
+        step.detail = say("{rows} rows of {tables} tables", rows=sum(rows.values()), tables=len(rows))
     return rows
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from datamigrations import quarantine, reconcile
+from datamigrations import quarantine, reconcile, usernames
 from datamigrations.job import KEEP, SOURCE
 from datamigrations.mapping import USERS
-from datamigrations.rules import literal
+from datamigrations.sqltext import literal
 from rollout.database import quote
 
 if TYPE_CHECKING:
@@ -27,15 +27,16 @@ SEEN = "users.seen"
 _ROLES = "ARRAY['user', 'admin', 'super_admin']"
 _LISTED = 100
 
-_STATUS = (
-    "CASE w.status WHEN '0' THEN 'INACTIVE' WHEN '1' THEN 'ACTIVE' WHEN '2' THEN 'BANNED' END::public.userstatus"
-)
+_STATUS = "CASE w.status WHEN '0' THEN 'INACTIVE' WHEN '1' THEN 'ACTIVE' WHEN '2' THEN 'BANNED' END::public.userstatus"
 _ROLE = "CASE w.role WHEN 'verified' THEN 'user' ELSE w.role END"
 
-_VERIFIED = "coalesce(w.email_verified ~ '^[0-9]{4,}-' OR lower(w.email_verified) IN ('true', 't', '1', 'infinity'), false)"
+_VERIFIED = (
+    "coalesce(w.email_verified ~ '^[0-9]{4,}-' OR lower(w.email_verified) IN ('true', 't', '1', 'infinity'), false)"
+)
 
 _ACCOUNTS = """
-INSERT INTO public.user_accounts (user_id, type, provider, provider_account_id, is_primary, is_verified, provider_profile)
+INSERT INTO public.user_accounts (user_id, type, provider, provider_account_id, is_primary, is_verified,
+                                  provider_profile)
 SELECT p.user_id, CASE WHEN p.open_id IS NULL THEN 'email' ELSE 'oauth' END,
        CASE WHEN p.open_id IS NULL THEN 'email' ELSE 'feishu' END, coalesce(p.open_id, p.email), true, true,
        CASE WHEN p.open_id IS NOT NULL THEN jsonb_build_object('open_id', p.open_id, 'union_id', NULL) END
@@ -51,55 +52,9 @@ BELONGINGS = {
     "user_accounts": ("type", "provider", "provider_account_id", "is_primary", "is_verified"),
 }
 
-# What a username is made of; ``stem`` is what a number is put behind, so that both together fit the column.
-_NAMES = """
-SELECT q.*, left(q.base, 240) AS stem,
-       CASE WHEN row_number() OVER (PARTITION BY q.base ORDER BY q.place) = 1
-             AND NOT EXISTS (SELECT FROM public.users AS u WHERE u.username = q.base)
-            THEN q.base END AS username
-FROM (
-    SELECT p.n, p.user_id, row_number() OVER (ORDER BY p.created_at, p.source_id) AS place,
-           CASE WHEN btrim(w.username) <> '' THEN w.username
-                WHEN split_part(p.email, '@', 1) <> '' THEN split_part(p.email, '@', 1)
-                ELSE 'user_' || left(p.source_id, 8) END AS base
-    FROM people AS p JOIN converted_users AS w ON w.n = p.n
-    WHERE p.matched_by = 'created'
-) AS q
-"""
-
-# The k-th user of a stem that is left without a name gets the k-th number that nobody has, from 2 on.
-_NUMBERED = """
-WITH rest AS (
-    SELECT n, stem, row_number() OVER (PARTITION BY stem ORDER BY place) AS turn FROM names WHERE username IS NULL
-), need AS (
-    SELECT stem, count(*) AS users FROM rest GROUP BY stem
-), taken AS (
-    SELECT DISTINCT x.stem, x.number FROM (
-        SELECT substring(username FROM '^(.*)-[1-9][0-9]{0,8}$') AS stem,
-               substring(username FROM '-([1-9][0-9]{0,8})$')::bigint AS number
-        FROM (SELECT username FROM public.users UNION ALL SELECT username FROM names) AS every
-    ) AS x JOIN need ON need.stem = x.stem
-), free AS (
-    SELECT need.stem, g.number, row_number() OVER (PARTITION BY need.stem ORDER BY g.number) AS turn
-    FROM need, generate_series(2, 1 + need.users + (SELECT count(*) FROM taken AS t WHERE t.stem = need.stem))
-         AS g (number)
-    WHERE NOT EXISTS (SELECT FROM taken AS t WHERE t.stem = need.stem AND t.number = g.number)
-)
-UPDATE names AS m SET username = rest.stem || '-' || free.number
-FROM rest JOIN free ON free.stem = rest.stem AND free.turn = rest.turn
-WHERE m.n = rest.n
-"""
-
-
-def name(job: Job) -> None:
-    """Make ``names``: the usernames of the new users; one that is taken gets ``-2``, ``-3``, …"""
-    job.temporary("names", _NAMES)
-    if job.scalar("SELECT EXISTS (SELECT FROM names WHERE username IS NULL)"):
-        job.execute(_NUMBERED)
-
 
 def new_users(source: SourceTable, tenant_id: str) -> dict[str, str]:
-    """Return the mapped columns of a new user: column → SQL (``m`` = names, ``p`` = people, ``w`` = converted_users)."""
+    """Return the SQL of a new user's mapped columns (``m``: names, ``p``: people, ``w``: converted_users)."""
     values = {
         "id": "m.user_id",
         "tenant_id": f"{literal(tenant_id)}::uuid",
@@ -128,7 +83,7 @@ def new_users(source: SourceTable, tenant_id: str) -> dict[str, str]:
 def merge(job: Job, source: SourceTable) -> None:
     """Write the users: new ones, what matched ones take over, and the map. Needs ``people`` (``identity.resolve``)."""
     counts = job.counts[USERS.name]
-    name(job)
+    usernames.assign(job)
     counts.inserted = _create(job, source)
     _plan(job)
     counts.updated = _take_over(job)
@@ -200,9 +155,7 @@ def _create_belongings(job: Job, source: SourceTable, tenant_id: str) -> None:
         "  ORDER BY tenant_id NULLS LAST, created_at, id LIMIT 1) AS r ON CONFLICT (user_id, role_id) DO NOTHING",
         tenant=tenant_id,
     )
-    job.execute(
-        "INSERT INTO public.user_credits (user_id) SELECT user_id FROM names ON CONFLICT (user_id) DO NOTHING"
-    )
+    job.execute("INSERT INTO public.user_credits (user_id) SELECT user_id FROM names ON CONFLICT (user_id) DO NOTHING")
     job.run.result["accounts_created"] = job.execute(_ACCOUNTS)
     for table, columns in BELONGINGS.items():
         key = "t.user_id::text || ',' || t.role_id" if table == "user_roles" else "t.user_id::text"
@@ -270,7 +223,8 @@ def _choice(job: Job) -> str:
         return "ELSE 'kept'"
     return (
         "WHEN q.matched_by <> 'map' OR q.updated > q.old_updated THEN 'update'"
-        f" WHEN q.last = {_taken_over('q.old_')} AND (q.updated >= q.old_updated OR q.map_says <> 'created') THEN 'update'"
+        f" WHEN q.last = {_taken_over('q.old_')} AND (q.updated >= q.old_updated OR q.map_says <> 'created')"
+        " THEN 'update'"
         " ELSE 'kept'"
     )
 

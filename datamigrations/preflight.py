@@ -77,7 +77,9 @@ def check_target(connection: Connection, needed: dict[str, tuple[str, ...]]) -> 
         )
     tables = {table for table, _ in found}
     missing = [table for table in needed if table not in tables]
-    missing += [f"{table}.{name}" for table in needed if table in tables for name in needed[table] if (table, name) not in found]
+    missing += [
+        f"{table}.{name}" for table in needed if table in tables for name in needed[table] if (table, name) not in found
+    ]
     if missing:
         raise PreflightFailed(
             say("the target lacks {names}", names=", ".join(missing[:_NAMED]) + (", …" if missing[_NAMED:] else "")),

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from datamigrations.rules import literal
+from datamigrations import rules
+from datamigrations.sqltext import literal
 from rollout import memory
 from rollout.database import engine_for, quote
 
@@ -39,9 +40,9 @@ def accepted(table: Table, alias: str = "w") -> str:
     return f"NOT EXISTS (SELECT FROM rejected AS r WHERE r.table_name = {literal(table.name)} AND r.n = {alias}.n)"
 
 
-def reject_by_rules(job: Job, table: Table, rules: Iterable[Rule]) -> int:
+def reject_by_rules(job: Job, table: Table, tests: Iterable[Rule]) -> int:
     """Collect the rows for which any rule's predicate holds, with all their reasons; return how many."""
-    listed = list(rules)
+    listed = list(tests)
     codes = ", ".join(f"CASE WHEN {rule.predicate} THEN {literal(rule.code)} END" for rule in listed)
     messages = ", ".join(f"CASE WHEN {rule.predicate} THEN {literal(rule.message)} END" for rule in listed)
     return job.execute(
@@ -66,10 +67,11 @@ def reject(job: Job, table: Table, code: str, message: str, query: str, **values
 def keep(job: Job, source: SourceTable) -> int:
     """Write a table's rejected rows to ``rollout.quarantine``; return how many."""
     table = source.table
+    ours = ", ".join(literal(name) for name in ["n", *map(rules.hash_column, rules.hashed(source))])
     key = " || '/' || ".join(f"coalesce({_as_text(source, name)}, '')" for name in table.key)
     return job.execute(
         "INSERT INTO rollout.quarantine (run_id, table_name, source_key, reasons, message, source_row)"
-        f" SELECT :run_id, {literal(table.name)}, {key}, r.reasons, r.message, to_jsonb(s) - 'n'"
+        f" SELECT :run_id, {literal(table.name)}, {key}, r.reasons, r.message, to_jsonb(s) - ARRAY[{ours}]"
         f" FROM rejected AS r JOIN rollout.{table.staged} AS s ON s.n = r.n"
         f" WHERE r.table_name = {literal(table.name)} ORDER BY s.n",
         run_id=job.run.run_id,
@@ -101,7 +103,9 @@ def rejects(settings: Settings, run_id: str | None = None) -> Iterator[dict[str,
             if not memory.exists(connection):
                 return
             run_id = run_id or connection.execute(_LAST_IMPORT, {"command": COMMAND}).scalar()
-            rows = connection.execution_options(stream_results=True, yield_per=_BATCH).execute(_REJECTS, {"run_id": run_id})
+            rows = connection.execution_options(stream_results=True, yield_per=_BATCH).execute(
+                _REJECTS, {"run_id": run_id}
+            )
             for row in rows.mappings():
                 yield dict(row)
     finally:

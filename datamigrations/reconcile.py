@@ -1,8 +1,8 @@
 """The proof before COMMIT: counts that balance, and rows of the target that are what the source's mapped values say.
 
 Each row that a run wrote is read back and hashed; the hash is kept in ``rollout.import_changes``, where it also tells
-later whether somebody has edited the row since. The sum over those hashes has to equal the sum over the same hash of the
-mapped expressions, computed from the staging tables.
+later whether somebody has edited the row since. The sum over those hashes has to equal the sum over the same hash of
+the mapped expressions, computed from the staging tables.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from datamigrations import rules
-from datamigrations.mapping import Kind
-from datamigrations.rules import literal
+from datamigrations.sqltext import literal
 from rollout.database import quote
 from rollout.errors import ReconciliationFailed
 from rollout.fingerprint import rows_fingerprint
@@ -21,30 +20,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from datamigrations.job import Job
-    from datamigrations.mapping import Table
     from datamigrations.source import SourceTable
 
 WRITTEN = "w.action IN ('insert', 'update')"
 
 
-def content(values: Mapping[str, str], large: frozenset[str] = frozenset()) -> str:
-    """Return SQL for the 64-bit hash of a row's values (column → SQL); ``large`` ones are hashed on their own first."""
-    parts = ", ".join(f"hashtextextended(({sql})::text, 0)" if name in large else sql for name, sql in values.items())
+def content(values: Mapping[str, str], large: Mapping[str, str] | None = None) -> str:
+    """Return SQL for the 64-bit hash of a row's values (column → SQL); ``large`` ones stand there as their hashes."""
+    parts = ", ".join((large or {}).get(name, sql) for name, sql in values.items())
     return f"hashtextextended(ROW({parts})::text, 0)"
-
-
-def large_columns(table: Table) -> frozenset[str]:
-    """Return the columns whose values may be large."""
-    return frozenset(
-        field.column
-        for field in table.fields
-        if field.kind is Kind.JSON or (field.kind is Kind.TEXT and field.length is None)
-    )
 
 
 def target_content(source: SourceTable) -> str:
     """Return SQL for the hash of a row of the target (``t``)."""
-    return content({name: f"t.{quote(name)}" for name in rules.mapped(source)}, large_columns(source.table))
+    values = {name: f"t.{quote(name)}" for name in rules.mapped(source)}
+    return content(values, {name: rules.large_hash(values[name]) for name in rules.large(source)})
 
 
 def remember_previous(job: Job, source: SourceTable) -> None:
@@ -54,7 +44,8 @@ def remember_previous(job: Job, source: SourceTable) -> None:
     job.temporary(
         f"previous_{table.name}",
         f"SELECT w.n, (SELECT to_jsonb(o) FROM (SELECT {columns}) AS o) AS previous"
-        f" FROM plan_{table.name} AS w JOIN public.{table.target} AS t ON {rules.same_key(table)} WHERE w.action = 'update'",
+        f" FROM plan_{table.name} AS w JOIN public.{table.target} AS t ON {rules.same_key(table)}"
+        " WHERE w.action = 'update'",
     )
 
 
@@ -73,7 +64,7 @@ def record(job: Job, source: SourceTable) -> None:
 def compare(job: Job, source: SourceTable) -> None:
     """Compare the content that was recorded with the mapped source's; raise ``ReconciliationFailed``."""
     table = source.table
-    mapped = content(rules.mapped(source), large_columns(table))
+    mapped = content(rules.mapped(source), rules.large(source))
     same_content(
         job,
         table.name,
@@ -112,7 +103,9 @@ def same_content(job: Job, name: str, expected: str, found: str) -> None:
                 wanted=wanted.rows,
                 found=got.rows,
             ),
-            hint=say("Look for triggers on the table that change rows: \\d {table} in psql. Nothing was changed.", table=name),
+            hint=say(
+                "Look for triggers on the table that change rows: \\d {table} in psql. Nothing was changed.", table=name
+            ),
         )
 
 
@@ -122,5 +115,8 @@ def balance(job: Job) -> None:
         if not counts.balances:
             raise ReconciliationFailed(
                 say("the counts of {table} do not balance: {counts}", table=name, counts=counts.as_json()),
-                hint=say("Look for triggers on the table that drop rows: \\d {table} in psql. Nothing was changed.", table=name),
+                hint=say(
+                    "Look for triggers on the table that drop rows: \\d {table} in psql. Nothing was changed.",
+                    table=name,
+                ),
             )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datamigrations.mapping import Field, Kind, Table
+from datamigrations.sqltext import BLANKS, UUID_PATTERN, literal
 from rollout.database import quote
 
 if TYPE_CHECKING:
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
 
 HELPERS_SQL = Path(__file__).parent / "sql" / "helpers.sql"
 
-BLANKS = r"E' \t\n\r\f\v\u00a0\u3000'"
-"""What counts as a blank around a value (SQL literal): white space, no-break space, ideographic space."""
-
-_UUID = "'^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'"
 # ASCII blanks only: the regular expression's \s knows more of them than the cast does.
 _INTEGER = r"E'^[ \t\n\r]*[+-]?0*[0-9]{1,10}[ \t\n\r]*$'"
 _DIGITS = r"E'^[ \t\n\r]*[+-]?[0-9]+[ \t\n\r]*$'"
@@ -34,6 +31,9 @@ _INT4 = "BETWEEN -2147483648 AND 2147483647"
 # A time without zone this far from the ends of the range can be given any zone without leaving it.
 # https://www.postgresql.org/docs/current/datatype-datetime.html
 _TIMES = "BETWEEN '4713-01-03 00:00:00 BC'::timestamp AND '294276-12-29 00:00:00'::timestamp"
+
+_TRUE = "'t', 'true', '1', 'y', 'yes', 'on'"
+_FALSE = "'f', 'false', '0', 'n', 'no', 'off'"
 
 _TRIMMED = ("email",)
 
@@ -55,19 +55,16 @@ class Rule:
     message: str
 
 
-def literal(value: str) -> str:
-    """Return a string as an SQL literal."""
-    escaped = value.replace("'", "''")
-    return f"E'{escaped.replace(chr(92), chr(92) * 2)}'" if "\\" in value else f"'{escaped}'"
-
-
 def create_helpers(connection: Connection) -> None:
     """Create the session's functions for what no expression can test without raising (``pg_temp``)."""
     sql = HELPERS_SQL.read_text(encoding="utf-8")
     # PostgreSQL 16 tests input without an exception's subtransaction; before, plpgsql has to catch one.
-    soft = "CASE WHEN pg_input_is_valid($1, 'jsonb') THEN $1::jsonb END"
+    soft = "SELECT CASE WHEN pg_input_is_valid($1, 'jsonb') THEN $1::jsonb END"
+    double = soft.replace("'", "''")
     if connection.dialect.server_version_info >= (16,):  # type: ignore[operator]
-        sql += f"CREATE OR REPLACE FUNCTION pg_temp.json_value(text) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$ SELECT {soft} $$;"
+        sql += (
+            f"CREATE OR REPLACE FUNCTION pg_temp.json_value(text) RETURNS jsonb LANGUAGE sql IMMUTABLE AS '{double}';"
+        )
     connection.exec_driver_sql(sql)
 
 
@@ -85,7 +82,7 @@ def value(field: Field, source: SourceTable) -> str:
 
 
 def mapped(source: SourceTable) -> dict[str, str]:
-    """Return, for each column of the target that this source fills, the SQL of its value (``s``, ``w`` = ``plan_T``)."""
+    """Return the SQL of each value that this source gives a column of the target (``s``; ``w`` is ``plan_T``)."""
     table = source.table
     values: dict[str, str] = {}
     for field in table.fields:
@@ -102,6 +99,34 @@ def mapped(source: SourceTable) -> dict[str, str]:
     return values
 
 
+def hash_column(name: str) -> str:
+    """Return the name of the staging column that holds the hash of a large value."""
+    return f"h_{name}"
+
+
+def large_hash(sql: str) -> str:
+    """Return SQL for the 64-bit hash of a large value (text or jsonb)."""
+    return f"hashtextextended(({sql})::text, 0)"
+
+
+def hashed(source: SourceTable) -> list[str]:
+    """Return the columns of the source whose values are hashed when they are staged: those that move on as they are."""
+    fields = [field for field in source.table.fields if field.name in source.columns and field.default is None]
+    return [field.name for field in fields if is_direct(field, source.columns[field.name])]
+
+
+def large(source: SourceTable) -> dict[str, str]:
+    """Return, for each column of the target whose values may be large, the SQL of the mapped value's hash."""
+    known = {source.table.field(name).column: f"s.{quote(hash_column(name))}" for name in hashed(source)}
+    values = mapped(source)
+    names = [
+        field.column
+        for field in source.table.fields
+        if field.column in values and (field.kind is Kind.JSON or (field.kind is Kind.TEXT and not field.length))
+    ]
+    return {name: known.get(name, large_hash(values[name])) for name in names}
+
+
 def same_key(table: Table) -> str:
     """Return the condition that a row of the target (``t``) has the key of a planned one (``w``)."""
     return " AND ".join(f"t.{quote(table.field(name).column)} = w.{quote(name)}" for name in table.key)
@@ -113,32 +138,27 @@ def conversion(field: Field, staged: Staged, zone: str) -> str:
     ``zone``: the time zone of times without one.
     """
     column = f"s.{quote(field.name)}"
-    text = f"pg_temp.utf8({column})" if staged.type == "bytea" else column
-    if field.kind is Kind.KEY:
-        return f"CASE WHEN {text} ~ {_UUID} THEN lower({text}) ELSE {text} END"
     if staged.type in _NATIVE.get(field.kind, ()):
         return column
-    if field.kind is Kind.UUID:
-        return f"CASE WHEN {text} ~ {_UUID} THEN {text}::uuid END"
-    if field.kind is Kind.INTEGER:
-        if staged.type == "bigint":
-            return f"CASE WHEN {column} {_INT4} THEN {column}::integer END"
-        return f"CASE WHEN {text} ~ {_INTEGER} AND {text}::bigint {_INT4} THEN {text}::integer END"
-    if field.kind is Kind.BOOLEAN:
-        return (
-            f"CASE WHEN lower(btrim({text})) IN ('t', 'true', '1', 'y', 'yes', 'on') THEN true"
-            f" WHEN lower(btrim({text})) IN ('f', 'false', '0', 'n', 'no', 'off') THEN false END"
-        )
-    if field.kind is Kind.TIME:
-        if staged.type == "timestamp":
-            fits = f"{column} {_TIMES} OR NOT isfinite({column})"
-            return f"CASE WHEN {fits} THEN {column} AT TIME ZONE {literal(zone)} END"
-        return f"pg_temp.time_value({text}, {literal(zone)})"
-    if field.kind is Kind.JSON:
-        return f"pg_temp.json_value({text})"
-    if field.kind is Kind.SET:
-        return f"nullif(btrim({text}), '')"
-    return f"nullif(btrim({text}, {BLANKS}), '')" if field.name in _TRIMMED else text
+    text = f"pg_temp.utf8({column})" if staged.type == "bytea" else column
+    if field.kind is Kind.TIME and staged.type == "timestamp":
+        fits = f"{column} {_TIMES} OR NOT isfinite({column})"
+        return f"CASE WHEN {fits} THEN {column} AT TIME ZONE {literal(zone)} END"
+    if field.kind is Kind.INTEGER and staged.type == "bigint":
+        return f"CASE WHEN {column} {_INT4} THEN {column}::integer END"
+    if field.name in _TRIMMED:
+        return f"nullif(btrim({text}, {BLANKS}), '')"
+    return {
+        Kind.KEY: f"CASE WHEN {text} ~ {UUID_PATTERN} THEN lower({text}) ELSE {text} END",
+        Kind.UUID: f"CASE WHEN {text} ~ {UUID_PATTERN} THEN {text}::uuid END",
+        Kind.INTEGER: f"CASE WHEN {text} ~ {_INTEGER} AND {text}::bigint {_INT4} THEN {text}::integer END",
+        Kind.BOOLEAN: f"CASE WHEN lower(btrim({text})) IN ({_TRUE}) THEN true"
+        f" WHEN lower(btrim({text})) IN ({_FALSE}) THEN false END",
+        Kind.TIME: f"pg_temp.time_value({text}, {literal(zone)})",
+        Kind.JSON: f"pg_temp.json_value({text})",
+        Kind.SET: f"nullif(btrim({text}), '')",
+        Kind.TEXT: text,
+    }[field.kind]
 
 
 def rules(source: SourceTable) -> Iterator[Rule]:

@@ -6,7 +6,7 @@ path serves all of them; what does not fit is found later, by rules, and never b
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,11 +14,13 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from datamigrations.mapping import DETAILS, PROJECTS, TABLES, USERS, Kind
+from datamigrations.sqltext import literal
 from rollout.database import engine_for, first_line, quote, raw_connection, sqlstate
 from rollout.errors import ConfigurationError, DatabaseUnavailable, LockNotAcquired, PreflightFailed
 from rollout.fingerprint import pin_settings
 from rollout.messages import say
 from rollout.settings import SOURCE_KEY
+from rollout.transaction import DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from rollout.settings import Settings
 
 _COLUMNS = """
-SELECT c.relname, n.nspname, c.relkind, c.reltuples::bigint AS rows, a.attname,
+SELECT c.oid, c.relname, n.nspname, c.relkind, c.reltuples::bigint AS rows, a.attname,
        CASE WHEN t.typtype = 'd' THEN b.typname ELSE t.typname END AS type,
        has_column_privilege(c.oid, a.attnum, 'SELECT') AS readable
 FROM pg_catalog.pg_class c
@@ -43,7 +45,10 @@ WHERE c.relname = ANY(:names) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 ORDER BY c.relname, a.attnum
 """
 
+_SIZES = "SELECT c.oid, pg_table_size(c.oid) AS bytes FROM pg_catalog.pg_class AS c WHERE c.oid = ANY(:oids)"
+
 _LOCKABLE = ("r", "p")
+_OPTIONS = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,16 @@ class Staged:
 
 @dataclass(frozen=True)
 class SourceTable:
-    """One table of the import as this source has it: staged columns by name, and how many rows it may have."""
+    """One table of the import as this source has it: staged columns by name, its size, and how many rows it may have.
+
+    ``lacking``: optional columns that it does not have; ``ignored``: columns that are not imported.
+    """
 
     table: Table
     relation: str
     columns: dict[str, Staged]
     rows: int | None
+    bytes: int
     lacking: tuple[str, ...]
     ignored: tuple[str, ...]
 
@@ -100,24 +109,44 @@ def staged(field: Field, source_type: str, *, ascii_only: bool = False) -> Stage
 
 
 class Source:
-    """One snapshot of the source: its tables, and the queries that read them."""
+    """One snapshot of the source: its tables, the queries that read them, and sessions that see the same."""
 
     def __init__(self, connection: Connection, tables: dict[str, SourceTable], limit_users: int | None) -> None:
-        """Keep the connection (inside its transaction) and what was found."""
+        """Keep the connection (inside its transaction) and what was found; export the snapshot."""
         self.connection = connection
         self.tables = tables
         self.limit_users = limit_users
+        self._snapshot = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
 
-    @property
-    def raw(self) -> psycopg2.extensions.connection:
-        """psycopg2's own connection, for COPY."""
-        return raw_connection(self.connection)
+    @contextmanager
+    def session(self) -> Iterator[psycopg2.extensions.connection]:
+        """Yield psycopg2's connection of a new session that sees this snapshot (usable in another thread)."""
+        with self.connection.engine.connect() as fresh:
+            raw = raw_connection(fresh)
+            raw.set_client_encoding("UTF8")
+            connection = fresh.execution_options(**_OPTIONS)
+            connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT {literal(self._snapshot)}")
+            _pin(connection)
+            yield raw
+            # Whatever the COPY came to: there is nothing to keep.
+            with suppress(DBAPIError):
+                connection.rollback()
 
-    def query(self, name: str) -> str:
-        """Return the SELECT that yields a table's staged columns, in their order."""
+    def query(self, name: str, part: int = 0, parts: int = 1) -> str:
+        """Return the SELECT that yields a table's staged columns, in their order, or one of several parts of its rows.
+
+        Rows of one key (of one project, for details) are in the same part.
+        """
         source = self.tables[name]
         columns = ", ".join(f"{column.expression} AS {quote(key)}" for key, column in source.columns.items())
-        return f"SELECT {columns} FROM {self._rows(source.table)} AS s"
+        key = f"hashtext(s.{quote(source.table.key[0])}::text)"
+        only = f" WHERE (coalesce({key}, 0) & 2147483647) % {parts} = {part}" if parts > 1 else ""
+        return f"SELECT {columns} FROM {self._rows(source.table)} AS s{only}"
+
+    def count(self, name: str) -> int:
+        """Count a table's rows in this snapshot."""
+        rows = self._rows(self.tables[name].table)
+        return int(self.connection.execute(text(f"SELECT count(*) FROM {rows} AS s")).scalar_one())
 
     def _rows(self, table: Table) -> str:
         """Return the relation to read, under ``--limit-users`` the oldest users and what belongs to them."""
@@ -145,17 +174,20 @@ def snapshot(settings: Settings, *, limit_users: int | None = None) -> Iterator[
     if settings.source is None:
         raise ConfigurationError(
             say("{key} is not set", key=SOURCE_KEY),
-            hint=say("Set {key}=postgresql://user@host:5432/pagtive_previews in the environment or in .env", key=SOURCE_KEY),
+            hint=say(
+                "Set {key}=postgresql://user@host:5432/pagtive_previews in the environment or in .env", key=SOURCE_KEY
+            ),
         )
     engine = engine_for(settings.source)
-    options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
     try:
-        with engine.connect() as connection:
-            raw_connection(connection).set_client_encoding("UTF8")
-            relations = _relations(connection)
-            connection.rollback()
-            connection = connection.execution_options(**options)
-            _begin(connection, relations, settings.lock_timeout)
+        with engine.connect() as fresh:
+            raw_connection(fresh).set_client_encoding("UTF8")
+            relations = _relations(fresh)
+            fresh.rollback()
+            connection = fresh.execution_options(**_OPTIONS)
+            if relations:
+                _lock(connection, relations, settings.lock_timeout)
+            _pin(connection)
             yield Source(connection, _discover(connection), limit_users)
             connection.rollback()
     finally:
@@ -168,24 +200,28 @@ def _relations(connection: Connection) -> dict[str, str]:
     return {row.relname: quote(row.nspname, row.relname) for row in rows if row.relkind in _LOCKABLE and row.readable}
 
 
-def _begin(connection: Connection, relations: dict[str, str], lock_timeout: float) -> None:
+def _lock(connection: Connection, relations: dict[str, str], lock_timeout: float) -> None:
     """Begin the snapshot: locks first, then whatever reads, so that what is found stays as it is.
 
     LOCK TABLE takes no snapshot (https://www.postgresql.org/docs/current/sql-lock.html).
     """
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(lock_timeout * 1000)}")
+    name = ", ".join(relations)
+    try:
+        connection.exec_driver_sql(f"LOCK TABLE {', '.join(relations.values())} IN ACCESS SHARE MODE")
+    except DBAPIError as error:
+        if sqlstate(error) in {LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED}:
+            raise LockNotAcquired(
+                say("a table of the source is locked by another session ({tables})", tables=name),
+                hint=say("Wait until that session has ended (pg_stat_activity on the source), then run this again."),
+            ) from error
+        raise unreadable(name, error) from error
+
+
+def _pin(connection: Connection) -> None:
+    """Set what a long read needs: no timeouts, and values' text independent of the server's settings."""
     for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
         connection.exec_driver_sql(f"SET LOCAL {setting} = 0")
-    for name, relation in relations.items():
-        try:
-            connection.exec_driver_sql(f"LOCK TABLE {relation} IN ACCESS SHARE MODE")
-        except DBAPIError as error:
-            if sqlstate(error) in {"55P03", "40P01"}:
-                raise LockNotAcquired(
-                    say("table {table} of the source is locked by another session", table=name),
-                    hint=say("Wait until that session has ended (pg_stat_activity on the source), then run this again."),
-                ) from error
-            raise unreadable(name, error) from error
     pin_settings(connection)
 
 
@@ -196,7 +232,9 @@ def unreadable(table: str, error: BaseException) -> PreflightFailed | DatabaseUn
     if state is None or state.startswith(("08", "57P")):
         return DatabaseUnavailable(
             say("the source went away while {table} was read: {reason}", table=table, reason=reason),
-            hint=say("Check that the server of {key} runs, then run this again; the target is as it was.", key=SOURCE_KEY),
+            hint=say(
+                "Check that the server of {key} runs, then run this again; the target is as it was.", key=SOURCE_KEY
+            ),
         )
     return PreflightFailed(
         say("table {table} of the source cannot be read: {reason}", table=table, reason=reason),
@@ -208,6 +246,7 @@ def _discover(connection: Connection) -> dict[str, SourceTable]:
     """Look at the source's catalogs; raise ``PreflightFailed`` that names everything required that is missing."""
     rows = connection.execute(text(_COLUMNS), {"names": [table.source for table in TABLES]}).all()
     encoding = connection.execute(text("SELECT current_setting('server_encoding')")).scalar_one()
+    sizes = {row.oid: row.bytes for row in connection.execute(text(_SIZES), {"oids": list({row.oid for row in rows})})}
     missing: list[str] = []
     tables: dict[str, SourceTable] = {}
     for table in TABLES:
@@ -222,7 +261,9 @@ def _discover(connection: Connection) -> dict[str, SourceTable]:
         if unreadable_columns:
             raise PreflightFailed(
                 say("column {column} of the source may not be read", column=f"{table.source}.{unreadable_columns[0]}"),
-                hint=say("On the source: GRANT SELECT ON {table} TO the user of {key};", table=table.source, key=SOURCE_KEY),
+                hint=say(
+                    "On the source: GRANT SELECT ON {table} TO the user of {key};", table=table.source, key=SOURCE_KEY
+                ),
             )
         first = next(iter(found.values()))
         tables[table.name] = SourceTable(
@@ -234,6 +275,7 @@ def _discover(connection: Connection) -> dict[str, SourceTable]:
                 if name in found
             },
             rows=first.rows if first.rows > 0 else None,
+            bytes=sizes[first.oid],
             lacking=tuple(lacking),
             ignored=tuple(name for name in found if name not in wanted),
         )

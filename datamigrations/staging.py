@@ -1,228 +1,215 @@
-"""The staging area: source rows as they came, in UNLOGGED tables of the schema ``rollout`` that live as long as the run.
+"""The staging area: source rows as they came, in UNLOGGED tables of the schema ``rollout``.
 
 They are filled and committed before the transaction that touches the target, so that its locks are held for the merge
-only; an import that was killed leaves them to the next one, which begins by dropping them. Values keep the compression
-they get here when they move on to the target, so they are compressed once (with lz4 where the server has it).
+only; a run takes them away at its end, or, where it was killed, the next one at its beginning. Large values are
+compressed once: they keep the form they get here when they move on. And they are hashed once, here, while they are at
+hand (columns ``h_…``): merge and reconciliation need not read them again.
 https://www.postgresql.org/docs/current/storage-toast.html
 """
 
 from __future__ import annotations
 
-import queue
 import threading
-from contextlib import contextmanager, suppress
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import psycopg2
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
+from datamigrations import rules
+from datamigrations.pipe import Pipe, copy_in, copy_out
 from datamigrations.source import unreadable
 from rollout import interrupt
 from rollout.database import first_line, quote, raw_connection
-from rollout.errors import UNTOUCHED, Interrupted, MigrationFailed, RolloutError
+from rollout.errors import UNTOUCHED, Interrupted, MigrationFailed, ReconciliationFailed, RolloutError
 from rollout.messages import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import psycopg2.extensions
     from sqlalchemy import Connection, Engine
 
     from datamigrations.source import Source, SourceTable
+    from rollout.memory import Session
     from rollout.run import Run
 
 _SCHEMA = "rollout"
-_CHUNK = 1 << 18
-_CHUNKS = 16
-_WAIT_SECONDS = 0.1
-_REPORT_EVERY = 1 << 22
+_LARGE_TYPES = ("text", "jsonb", "bytea")
+_POLL_SECONDS = 0.2
+_SPLIT_BYTES = 32 << 20
 
 
-class _Abandoned(Exception):
-    """The reading side has gone; there is nobody to write for."""
+@dataclass
+class _Part:
+    """One COPY: a table, or one of ``parts`` parts of it."""
 
-
-class _Pipe:
-    """Bytes from one COPY to another, a bounded number of chunks at a time; an error on one side ends the other."""
-
-    def __init__(self) -> None:
-        self._chunks: queue.Queue[bytes | BaseException | None] = queue.Queue(_CHUNKS)
-        self._buffer: list[bytes] = []
-        self._buffered = 0
-        self._abandoned = threading.Event()
-        self._ended = False
-        self.error: BaseException | None = None
-        self.rows = 0
-
-    def write(self, data: bytes) -> int:
-        """Take one row from COPY TO."""
-        self._buffer.append(data)
-        self._buffered += len(data)
-        self.rows += 1
-        if self._buffered >= _CHUNK:
-            self._flush()
-        return len(data)
-
-    def end(self, error: BaseException | None = None) -> None:
-        """Say that no more will come, and why."""
-        with suppress(_Abandoned):
-            if error is None:
-                self._flush()
-            self._put(error)
-
-    def abandon(self) -> None:
-        """Say that nobody reads any longer."""
-        self._abandoned.set()
-
-    def read(self, _size: int) -> bytes:
-        """Give COPY FROM the next chunk; psycopg2 sends whatever it is given.
-
-        Raises what ended the other side, and keeps it (also Ctrl-C) in ``error``: psycopg2 makes one of its own of it.
-        """
-        if self._ended:
-            return b""
-        try:
-            chunk = self._chunks.get()
-            if isinstance(chunk, BaseException):
-                raise chunk
-        except BaseException as error:
-            self.error = error
-            raise
-        self._ended = chunk is None
-        return chunk or b""
-
-    def _flush(self) -> None:
-        if self._buffer:
-            self._put(b"".join(self._buffer))
-            self._buffer.clear()
-            self._buffered = 0
-
-    def _put(self, chunk: bytes | BaseException | None) -> None:
-        while not self._abandoned.is_set():
-            with suppress(queue.Full):
-                self._chunks.put(chunk, timeout=_WAIT_SECONDS)
-                return
-        raise _Abandoned
-
-
-def drop(connection: Connection) -> None:
-    """Drop what is left of the staging area, ours or of a run that was killed."""
-    tables = connection.execute(
-        text("SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(:schema) AND relname LIKE 'staged\\_%'"
-             " AND relkind = 'r'"),
-        {"schema": _SCHEMA},
-    ).scalars()
-    for table in list(tables):
-        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {quote(_SCHEMA, table)}")
+    name: str
+    part: int = 0
+    parts: int = 1
+    pipe: Pipe = field(default_factory=Pipe)
 
 
 @contextmanager
 def area(own: Connection) -> Iterator[None]:
-    """Give a run an empty staging area, and take it away afterwards. ``own`` is in autocommit and holds the run's lock."""
-    drop(own)
+    """Give a run an empty staging area, and take it away afterwards.
+
+    ``own`` is in autocommit and holds the run's lock: what is there was left by a run that was killed.
+    """
+    _drop(own)
     try:
         yield
     finally:
         # A server that is gone drops nothing; the next run does.
-        with suppress(Exception):
-            drop(own)
+        with suppress(DBAPIError):
+            _drop(own)
+
+
+def _drop(own: Connection) -> None:
+    """Drop every staging table."""
+    tables = own.execute(
+        text(
+            "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(:schema) AND relkind = 'r'"
+            " AND relname LIKE 'staged\\_%'"
+        ),
+        {"schema": _SCHEMA},
+    ).scalars()
+    for table in list(tables):
+        own.exec_driver_sql(f"DROP TABLE IF EXISTS {quote(_SCHEMA, table)}")
 
 
 def create(own: Connection, source: SourceTable) -> None:
-    """Create one staging table: ``n`` numbers the rows as they come, the other columns are the source's."""
-    columns = ", ".join(f"{quote(name)} {column.type}" for name, column in source.columns.items())
+    """Create one staging table: ``n`` numbers the rows, ``h_…`` hash the large values, the others are the source's."""
+    columns = [f"{quote(name)} {column.type}" for name, column in source.columns.items()]
+    columns += [
+        f"{quote(rules.hash_column(name))} bigint GENERATED ALWAYS AS ({rules.large_hash(quote(name))}) STORED"
+        for name in rules.hashed(source)
+    ]
     relation = quote(_SCHEMA, source.table.staged)
     own.exec_driver_sql(
-        f"CREATE UNLOGGED TABLE {relation} (n bigint GENERATED ALWAYS AS IDENTITY, {columns})"
+        f"CREATE UNLOGGED TABLE {relation} (n bigint GENERATED ALWAYS AS IDENTITY, {', '.join(columns)})"
         " WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false)"
     )
-    if own.execute(
-        text("SELECT EXISTS (SELECT FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY(enumvals))")
-    ).scalar_one():
+    storage = _storage(own, source)
+    if storage:
         for name, column in source.columns.items():
-            if column.type in {"text", "jsonb", "bytea"}:
-                own.exec_driver_sql(f"ALTER TABLE {relation} ALTER {quote(name)} SET COMPRESSION lz4")
+            if column.type in _LARGE_TYPES:
+                own.exec_driver_sql(f"ALTER TABLE {relation} ALTER {quote(name)} {storage}")
 
 
-def load(source: Source, name: str, engine: Engine, run: Run) -> int:
-    """Stage one table of the source; return how many rows came.
+def _storage(own: Connection, source: SourceTable) -> str:
+    """Return how large values are to be stored.
 
-    Holds a few megabytes at a time, and one row. Raises ``DatabaseUnavailable`` where the source goes away,
-    ``MigrationFailed`` where the target does not take the rows.
+    Where the target has most rows already, few of them will move on: they are left uncompressed. Else they are
+    compressed for good, by lz4 where the server has it.
     """
-    table = source.tables[name]
-    pipe = _Pipe()
-    writer = threading.Thread(target=_copy_out, args=(source.raw, source.query(name), pipe), daemon=True)
-    with engine.connect() as connection:
-        raw = raw_connection(connection)
-        raw.set_client_encoding("UTF8")
-        writer.start()
+    there = own.execute(
+        text("SELECT reltuples FROM pg_class WHERE oid = to_regclass(:table)"),
+        {"table": f"public.{source.table.target}"},
+    ).scalar()
+    if there and there >= (source.rows or 0) / 2:
+        return "SET STORAGE EXTERNAL"
+    lz4 = "SELECT FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY(enumvals)"
+    return "SET COMPRESSION lz4" if own.execute(text(f"SELECT EXISTS ({lz4})")).scalar_one() else ""
+
+
+def load(session: Session, source: Source, run: Run, *, workers: int) -> dict[str, int]:
+    """Stage every table of the source, ``workers`` COPYs at a time; return how many rows each has.
+
+    Holds a few megabytes a worker, and one row. Raises ``DatabaseUnavailable`` where the source goes away,
+    ``MigrationFailed`` where the target does not take the rows, ``Interrupted``.
+    """
+    for table in source.tables.values():
+        create(session.own, table)
+    parts = _parts(source, workers)
+    rows = dict.fromkeys(source.tables, 0)
+    with ExitStack() as stack:
+        # SIGTERM becomes KeyboardInterrupt, as Ctrl-C is; the connection that is watched has nothing to cancel.
+        stack.enter_context(interrupt.cancelling(raw_connection(session.own)))
+        pool = stack.enter_context(ThreadPoolExecutor(workers))
+        futures = {pool.submit(_copy, source, part, session.engine): part for part in parts}
         try:
-            with interrupt.cancelling(raw):
-                rows = _copy_in(raw, table, pipe, run)
-                raw.commit()
+            _wait(futures, source, run)
         except KeyboardInterrupt:
             raise Interrupted(database=UNTOUCHED) from None
-        except psycopg2.Error as error:
-            if isinstance(pipe.error, KeyboardInterrupt) or "user request" in first_line(error):
-                raise Interrupted(database=UNTOUCHED) from error
-            raise (unreadable(name, pipe.error) if pipe.error else _refused(name, error)) from error
         finally:
-            pipe.abandon()
+            for future, part in futures.items():
+                future.cancel()
+                part.pipe.abandon()
+        for future, part in futures.items():
+            rows[part.name] += future.result()
+    for name in {part.name for part in parts if part.parts > 1}:
+        _complete(source, name, rows[name])
+    for table in source.tables.values():
+        session.own.exec_driver_sql(f"ANALYZE {quote(_SCHEMA, table.table.staged)} (n)")
+    return rows
+
+
+def _parts(source: Source, workers: int) -> list[_Part]:
+    """Divide the work, the largest tables first; one worker's share of a large table is a part of its own."""
+    parts: list[_Part] = []
+    for name, table in sorted(source.tables.items(), key=lambda item: -item[1].bytes):
+        count = workers if table.bytes > _SPLIT_BYTES else 1
+        parts += [_Part(name, part, count) for part in range(count)]
+    return parts
+
+
+def _complete(source: Source, name: str, rows: int) -> None:
+    """Check that the parts of a table make up the whole; raise ``ReconciliationFailed``."""
+    whole = source.count(name)
+    if rows != whole:
+        raise ReconciliationFailed(
+            say("{rows} rows of {table} were staged, the source has {whole}", table=name, rows=rows, whole=whole),
+            hint=say("Run this again with one job; nothing of the target was touched."),
+            database=UNTOUCHED,
+        )
+
+
+def _wait(futures: dict[Future[int], _Part], source: Source, run: Run) -> None:
+    """Wait for all, telling how far they are; raise the first failure."""
+    pending: set[Future[int]] = set(futures)
+    while pending:
+        done, pending = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_EXCEPTION)
+        for name, table in source.tables.items():
+            here = sum(part.pipe.rows for part in futures.values() if part.name == name)
+            if here:
+                run.listener.progress(f"copy {name}", here, table.rows, "rows")
+        for future in done:
+            future.result()
+
+
+def _copy(source: Source, part: _Part, engine: Engine) -> int:
+    """Copy one part, on a session of its own on both sides; return the number of rows."""
+    table = source.tables[part.name]
+    columns = ", ".join(quote(name) for name in table.columns)
+    with source.session() as there, engine.connect() as here:
+        raw = raw_connection(here)
+        raw.set_client_encoding("UTF8")
+        query = source.query(part.name, part.part, part.parts)
+        writer = threading.Thread(target=copy_out, args=(there, query, part.pipe), daemon=True)
+        writer.start()
+        try:
+            rows = copy_in(raw, f"{quote(_SCHEMA, table.table.staged)} ({columns})", part.pipe)
+            raw.commit()
+        except psycopg2.Error as error:
+            raise _failed(part, error) from error
+        finally:
+            part.pipe.abandon()
             if writer.is_alive():
                 with suppress(psycopg2.Error):
-                    source.raw.cancel()
+                    there.cancel()
             writer.join()
     return rows
 
 
-def _copy_out(raw: psycopg2.extensions.connection, query: str, pipe: _Pipe) -> None:
-    """Send the rows of a query into the pipe, in a thread of its own."""
-    try:
-        with raw.cursor() as cursor:
-            cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT binary)", pipe)
-    except _Abandoned:
-        return
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other side has to hear of it
-        pipe.end(error)
-    else:
-        pipe.end()
-
-
-class _Progress:
-    """The pipe as COPY FROM reads it, telling the run's listener how far it is."""
-
-    def __init__(self, pipe: _Pipe, run: Run, table: SourceTable) -> None:
-        self._pipe = pipe
-        self._run = run
-        self._table = table
-        self._bytes = 0
-
-    def read(self, size: int) -> bytes:
-        """Pass the next chunk on."""
-        chunk = self._pipe.read(size)
-        self._bytes += len(chunk)
-        if self._bytes >= _REPORT_EVERY or not chunk:
-            self._bytes = 0
-            self._run.listener.progress(self._table.table.name, self._pipe.rows, self._table.rows, "rows")
-        return chunk
-
-
-def _copy_in(raw: psycopg2.extensions.connection, table: SourceTable, pipe: _Pipe, run: Run) -> int:
-    """Read the pipe into the staging table; return the number of rows."""
-    columns = ", ".join(quote(name) for name in table.columns)
-    relation = quote(_SCHEMA, table.table.staged)
-    with raw.cursor() as cursor:
-        cursor.copy_expert(f"COPY {relation} ({columns}) FROM STDIN (FORMAT binary)", _Progress(pipe, run, table), _CHUNK)
-        rows = int(cursor.rowcount)
-        cursor.execute(f"ANALYZE {relation} (n)")
-    return rows
-
-
-def _refused(name: str, error: psycopg2.Error) -> RolloutError:
-    """Say why the target did not take the rows."""
+def _failed(part: _Part, error: psycopg2.Error) -> RolloutError:
+    """Say which side failed, and why."""
+    if part.pipe.error is not None:
+        return unreadable(part.name, part.pipe.error)
     return MigrationFailed(
-        say("the rows of {table} could not be staged: {reason}", table=name, reason=first_line(error)),
+        say("the rows of {table} could not be staged: {reason}", table=part.name, reason=first_line(error)),
         hint=say("Nothing of the target was touched; mend what the server names, then run this again."),
         database=UNTOUCHED,
     )

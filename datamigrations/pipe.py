@@ -1,0 +1,108 @@
+"""From one COPY to another: bytes through a bounded queue, so that memory stays flat whatever the size."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import psycopg2
+
+if TYPE_CHECKING:
+    import psycopg2.extensions
+
+_CHUNK = 1 << 18
+_CHUNKS = 16
+_WAIT_SECONDS = 0.1
+
+
+class Abandoned(Exception):
+    """The other side has gone."""
+
+
+class Pipe:
+    """A file for COPY TO to write and for COPY FROM to read, each in a thread of its own.
+
+    An error on one side ends the other. ``rows`` and ``bytes`` count what went in; ``error`` is what ended the writer.
+    """
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.rows = 0
+        self.bytes = 0
+        self.error: BaseException | None = None
+        self._chunks: queue.Queue[bytes | None] = queue.Queue(_CHUNKS)
+        self._buffer: list[bytes] = []
+        self._buffered = 0
+        self._abandoned = threading.Event()
+        self._ended = False
+
+    def write(self, data: bytes) -> int:
+        """Take one row; wait while the reader is behind."""
+        self._buffer.append(data)
+        self._buffered += len(data)
+        self.rows += 1
+        self.bytes += len(data)
+        if self._buffered >= _CHUNK:
+            self._flush()
+        return len(data)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Say that no more will come, and why."""
+        self.error = error
+        with suppress(Abandoned):
+            if error is None:
+                self._flush()
+            self._put(None)
+
+    def abandon(self) -> None:
+        """Make both sides stop where they are."""
+        self._abandoned.set()
+
+    def read(self, size: int = _CHUNK, /) -> bytes:  # noqa: ARG002 - psycopg2 sends whatever it is given
+        """Give the next chunk, nothing at the end; raise where the writer failed, so that COPY FROM fails too."""
+        while not self._ended:
+            with suppress(queue.Empty):
+                chunk = self._chunks.get(timeout=_WAIT_SECONDS)
+                self._ended = chunk is None
+                if chunk:
+                    return chunk
+            if self._abandoned.is_set() or self.error is not None:
+                raise Abandoned
+        return b""
+
+    def readline(self, size: int = 0, /) -> bytes:
+        """Exist for psycopg2's idea of a file; COPY does not call it."""
+        raise NotImplementedError
+
+    def _flush(self) -> None:
+        if self._buffer:
+            self._put(b"".join(self._buffer))
+            self._buffer.clear()
+            self._buffered = 0
+
+    def _put(self, chunk: bytes | None) -> None:
+        while not self._abandoned.is_set():
+            with suppress(queue.Full):
+                self._chunks.put(chunk, timeout=_WAIT_SECONDS)
+                return
+        raise Abandoned
+
+
+def copy_out(raw: psycopg2.extensions.connection, query: str, pipe: Pipe) -> None:
+    """Send the rows of a query into the pipe, in COPY's binary format; what goes wrong ends up in ``pipe.error``."""
+    try:
+        with raw.cursor() as cursor:
+            cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT binary)", pipe)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other side has to hear of it
+        pipe.end(error)
+    else:
+        pipe.end()
+
+
+def copy_in(raw: psycopg2.extensions.connection, target: str, pipe: Pipe) -> int:
+    """Read the pipe into ``target`` (table and columns, as SQL); return the number of rows, not yet committed."""
+    with raw.cursor() as cursor:
+        cursor.copy_expert(f"COPY {target} FROM STDIN (FORMAT binary)", pipe, _CHUNK)
+        return int(cursor.rowcount)
