@@ -138,11 +138,11 @@ def tool_for(program: str, server_major: int, *, oldest: int = 0) -> Tool:
     if not installed:
         raise PreflightFailed(say("there is no {program} on this machine", program=program), hint=hint)
     versions = ", ".join(sorted({tool.version for tool in installed}))
-    problem = say(
-        "{program} {major} or newer is needed; only older ones are here: {versions}",
-        program=program, major=major, versions=versions,
+    raise PreflightFailed(
+        say("{program} {major} or newer is needed; only older ones are here: {versions}",
+            program=program, major=major, versions=versions),
+        hint=hint,
     )  # fmt: skip
-    raise PreflightFailed(problem, hint=hint)
 
 
 def connection_string(server: Server) -> str:
@@ -183,8 +183,7 @@ def run_tool(
     command = [str(tool.path), *arguments]
     if server is not None:
         command += ["--no-password", f"--dbname={connection_string(server)}"]
-        if "password" in server.parameters:
-            environment["PGPASSWORD"] = server.parameters["password"]
+        environment.update({"PGPASSWORD": server.parameters["password"]} if "password" in server.parameters else {})
     with tempfile.TemporaryFile() as stderr:
         process = _start(command, environment, stderr)
         try:

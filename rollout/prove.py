@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from rollout import databases
 from rollout.backup_compare import differences
 from rollout.backup_manifest import DUMP, Proof, manifest_hash, read_catalog, write_proof
 from rollout.contents import patiently, read, relations, snapshot
-from rollout.database import engine_for, first_line, quote, raw_connection
+from rollout.database import describe, engine_for, first_line, quote, raw_connection
 from rollout.errors import BackupFailed
 from rollout.findings import ERROR
 from rollout.messages import say
@@ -43,6 +44,8 @@ def prove(settings: Settings, run: Run, path: Path, manifest: Manifest, *, jobs:
     engine = databases.maintenance_engine(settings.target, "")
     try:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as admin:
+            there = describe(admin, settings.target)
+            run.target = run.target or replace(there, dbname=settings.target.database)
             require(admin, manifest, BackupFailed)
             name = databases.name_for(manifest.dbname, "proof")
             begin = time.monotonic()
@@ -54,7 +57,6 @@ def prove(settings: Settings, run: Run, path: Path, manifest: Manifest, *, jobs:
                 seconds = round(time.monotonic() - begin, 3)
             errors = [finding for finding in findings if finding.severity == ERROR]
             run.findings += [finding for finding in findings if finding.severity != ERROR]
-            version = str(admin.execute(text("SHOW server_version")).scalar_one()).split(" ")[0]
     finally:
         engine.dispose()
     if errors:
@@ -67,7 +69,7 @@ def prove(settings: Settings, run: Run, path: Path, manifest: Manifest, *, jobs:
         manifest_sha256=manifest_hash(path),
         proven_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         seconds=seconds,
-        server_version=version,
+        server_version=there.server_version,
         tables=len(manifest.contents.tables),
         rows=sum(table.rows for table in manifest.contents.tables),
     )

@@ -78,6 +78,10 @@ def _change_line(change: TableChange) -> str:
     table = f"{change.schema}.{change.name}"
     if change.problem:
         return say("  {table}: cannot be read: {reason}", table=table, reason=change.problem)
+    if change.rows_then == change.rows_now:
+        return say(
+            "  {table}: {rows} rows as in the backup, some with other content", table=table, rows=change.rows_now
+        )
     then = "-" if change.rows_then is None else change.rows_then
     now = "-" if change.rows_now is None else change.rows_now
     return say("  {table}: {then} rows in the backup, {now} today", table=table, then=then, now=now)

@@ -79,8 +79,8 @@ def everything_in(directory):
 
 
 def scratch_databases(server):
-    """Return how many databases of a proof or restore are left on the server."""
-    return query(server, "SELECT count(*) FROM pg_database WHERE datname LIKE '%\\_\\_%'")
+    """Return how many databases of a proof this session has left on the server."""
+    return query(server, f"SELECT count(*) FROM pg_database WHERE datname LIKE 'test\\_{os.getpid()}\\_%\\_\\_proof%'")
 
 
 # Making one

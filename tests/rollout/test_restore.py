@@ -260,6 +260,15 @@ def test_table_that_cannot_be_read_does_not_stop_the_rescue(saved, target):
     assert "public.t: cannot be read: column q.b does not exist" in "\n".join(plans[0].lines())
 
 
+def test_same_number_of_rows_is_not_the_same(saved, target):
+    """A table with as many rows and other content is told as such."""
+    settings, path = saved
+    execute(target, "TRUNCATE t", "INSERT INTO t SELECT i, 'y' FROM generate_series(1, 100) i", "DROP TABLE later")
+    plans = []
+    restore.restore(settings, Run("restore"), path, confirm=lambda plan: plans.append(plan) or True)
+    assert "  public.t: 100 rows as in the backup, some with other content" in plans[0].lines()
+
+
 # Refused, failed, interrupted
 
 
