@@ -133,7 +133,13 @@ def prepare(connection: Connection, steps: plan.Plan, *, below_baseline: bool = 
         memory.create(connection)
         found = adopt.inspect(connection, steps)
         adopt.refuse_differences(found)
-        memory.remember_preexisting(connection, [(state.key, state.revision) for state in found if state.is_kept])
+        memory.forget_preexisting(connection, [revision.id for revision in plan.not_in(steps.start)])
+        kept = [state for state in found if state.is_kept]
+        if steps.target != plan.resolve(plan.HEAD):
+            # What only later revisions make and is there already is not ours, and nobody left it over.
+            later = adopt.inspect(connection, plan.make(steps.target, plan.resolve(plan.HEAD)))
+            kept += [state for state in later if state.state != adopt.MISSING]
+        memory.remember_preexisting(connection, [(state.key, state.revision) for state in kept])
         return memory.preexisting(connection)
     missing = {revision.id for revision in steps.revisions} - memory.applied(connection)
     if missing:
@@ -155,12 +161,13 @@ def prepare(connection: Connection, steps: plan.Plan, *, below_baseline: bool = 
 
 
 def finish(connection: Connection, steps: plan.Plan) -> None:
-    """Inside the transaction, after the last revision: forget what no longer applies, drop an empty version table."""
+    """Inside the transaction, after the last revision: fire what was deferred, drop an empty version table.
+
+    What was there before revisions that are gone stays known until the next upgrade looks again: it is still not ours.
+    """
     connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
-    if steps.downwards:
-        memory.forget_preexisting(connection, [revision.id for revision in steps.revisions])
-        if steps.target is None:
-            connection.execute(text(f"DROP TABLE public.{VERSION_TABLE}"))
+    if steps.downwards and steps.target is None:
+        connection.execute(text(f"DROP TABLE public.{VERSION_TABLE}"))
 
 
 def _remember(*, ctx: MigrationContext, step: Any, **_: object) -> None:

@@ -93,7 +93,7 @@ def resolve(name: str) -> str | None:
     """
     if name == BASE:
         return None
-    if name == HEAD:
+    if name in {HEAD, "heads"}:
         return history()[-1].id
     if name in families():
         return families()[name]
@@ -112,6 +112,11 @@ def up_to(revision: str | None) -> list[Revision]:
         return []
     ids = [one.id for one in history()]
     return list(history()[: ids.index(revision) + 1])
+
+
+def not_in(revision: str | None) -> list[Revision]:
+    """Return the revisions after this one (all for None)."""
+    return list(history()[len(up_to(revision)) :])
 
 
 def current(connection: Connection) -> str | None:
