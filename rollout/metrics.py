@@ -45,7 +45,7 @@ HELP = {
 }
 """Every figure that is a number, for monitoring systems."""
 
-SAMPLED_PAGES = 1000
+SAMPLED_PAGES = 300
 """The most pages of ``users`` that one look reads; a table of up to that size is counted exactly."""
 
 _SERVER = """
