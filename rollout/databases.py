@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _SQL = Path(__file__).parent / "sql"
 _NAME_BYTES = 63
 _OBJECT_IN_USE = "55006"
-_PROVIDERS_SINCE, _FORCE_SINCE = 15, 13
+_PROVIDERS_SINCE, _IDLE_TIMEOUT_SINCE, _FORCE_SINCE = 15, 14, 13
 
 # Of a session that is not ours to look at, only database, pid and role show.
 _A_CLIENTS = (
@@ -70,6 +70,13 @@ def maintenance_engine(server: Server, dbname: str) -> Engine:
             else:
                 return engine
     raise reason or RuntimeError("no database to work from")
+
+
+def unhurried(connection: Connection) -> None:
+    """Switch off, for this session, the timeouts that a role or a database may have: our statements take their time."""
+    connection.exec_driver_sql("SET statement_timeout = 0")
+    if raw_connection(connection).server_version // 10_000 >= _IDLE_TIMEOUT_SINCE:
+        connection.exec_driver_sql("SET idle_session_timeout = 0")
 
 
 def name_for(dbname: str, purpose: str) -> str:
@@ -236,6 +243,7 @@ def _rename(connection: Connection, second: Connection, renames: list[tuple[str,
     """Rename in one transaction on ``connection`` while ``second`` ends the sessions in the way."""
 
     def work() -> None:
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(lock_timeout * 1000)}")
         for old, new in renames:
             connection.exec_driver_sql(f"ALTER DATABASE {quote(old)} RENAME TO {quote(new)}")

@@ -100,6 +100,7 @@ def _cannot_create(failed: type[RolloutError], name: str, error: DBAPIError) -> 
 
 def require(admin: Connection, manifest: Manifest, failed: type[RolloutError]) -> None:
     """Raise ``failed`` where this server cannot take the backup: rights, version, roles, extensions."""
+    databases.unhurried(admin)
     role = databases.may_create(admin)
     if role is not None:
         raise failed(

@@ -191,6 +191,7 @@ def _analyze(work: _Work, new: str) -> None:
     engine = engine_for(work.settings.target.to_database(new))
     try:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            databases.unhurried(connection)
             patiently(connection, lambda: connection.exec_driver_sql("ANALYZE"))
     finally:
         engine.dispose()

@@ -359,21 +359,44 @@ def test_interrupted(small, settings_for, monkeypatch, tmp_path):
     assert everything_in(settings_for(small).backups) == []
 
 
-def test_interrupted_while_fingerprinting(small, settings_for, monkeypatch):
-    """Ctrl-C while a long query of ours runs: the query is cancelled on the server at once."""
+def interrupt_when_asleep(server):
+    """Send ourselves Ctrl-C as soon as a query of ours sleeps on the server; return the thread that does."""
+
+    def watch():
+        end = time.monotonic() + 30
+        while not asleep(server) and time.monotonic() < end:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+def asleep(server):
+    """Return how many queries sleep on the server."""
+    return query(
+        server.to_database("postgres"),
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE query LIKE '%pg_sleep(60)%' AND state = 'active' AND pid <> pg_backend_pid()",
+    )
+
+
+@pytest.fixture
+def sleepy(monkeypatch):
+    """Let reading large objects take a minute."""
     monkeypatch.setattr(contents, "_LARGE_OBJECTS", "SELECT 1 AS oid, 1 AS n, 1 AS bytes, pg_sleep(60)::text AS hash")
-    timer = threading.Timer(2, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    begin = time.monotonic()
+
+
+@pytest.mark.usefixtures("sleepy")
+def test_interrupted_while_fingerprinting(small, settings_for):
+    """Ctrl-C while a long query of ours runs: the query is cancelled on the server at once."""
+    thread = interrupt_when_asleep(small)
     with pytest.raises(KeyboardInterrupt):
         create(settings_for(small), run_of())
-    assert time.monotonic() - begin < 20
-    assert (
-        query(
-            small, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND pid <> pg_backend_pid()"
-        )
-        == 0
-    )
+    thread.join()
+    assert asleep(small) == 0
+    assert everything_in(settings_for(small).backups) == []
 
 
 def test_killed_while_dumping(small, settings_for, tmp_path):
@@ -586,13 +609,14 @@ def test_content_that_differs_is_not_proven(copied, small, settings_for):
     assert scratch_databases(small) == 0
 
 
-def test_interrupted_proof_leaves_no_database(copied, small, settings_for, monkeypatch):
-    """Ctrl-C in the middle of a proof drops the scratch database."""
-    monkeypatch.setattr(contents, "_LARGE_OBJECTS", "SELECT 1 AS oid, 1 AS n, 1 AS bytes, pg_sleep(60)::text AS hash")
-    timer = threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+@pytest.mark.usefixtures("sleepy")
+def test_interrupted_proof_leaves_no_database(copied, small, settings_for):
+    """Ctrl-C in the middle of a proof cancels the query and drops the scratch database."""
+    thread = interrupt_when_asleep(small)
     with pytest.raises(KeyboardInterrupt):
         verify(copied, run=run_of(), settings=settings_for(small))
+    thread.join()
+    assert asleep(small) == 0
     assert scratch_databases(small) == 0
 
 

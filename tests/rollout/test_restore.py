@@ -391,6 +391,16 @@ def test_ordinary_owner_can_restore(owner, settings_for):
     assert query(owner, "SELECT count(*) FROM t") == 40
 
 
+def test_timeouts_of_the_role_do_not_hurry_us(owner, postgres, settings_for):
+    """A role whose statements end after a moment can still make a proven backup, and restore it."""
+    execute(owner, "CREATE TABLE large AS SELECT i, md5(i::text) FROM generate_series(1, 300000) i")
+    execute(postgres.server, f"ALTER ROLE {owner.parameters['user']} SET statement_timeout = '100ms'")
+    settings = settings_for(owner)
+    path = create(settings, Run("backup create"), prove=True).path
+    restore.restore(settings, Run("restore"), path, confirm=yes)
+    assert query(owner, "SELECT count(*) FROM t") == 40
+
+
 def test_without_createdb(owner, postgres, settings_for):
     """Without CREATEDB: refused with the exact statement to ask for, before anything is made."""
     settings = settings_for(owner)
