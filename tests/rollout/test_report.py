@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from rollout import chinese, errors, memory, report
+from rollout import errors, memory, messages, report
 from rollout.checks.registry import ERROR, WARNING, Finding
 from rollout.database import Target
 from rollout.errors import DatabaseUnavailable, PreflightFailed, RolloutError, VerificationFailed
@@ -134,7 +134,8 @@ def test_the_page_fetches_nothing(failed):
 
 def test_texts_stand_in_both_languages(failed, monkeypatch):
     """A message that has a Chinese text shows both; one that has none shows in English."""
-    monkeypatch.setattr(chinese, "TEXTS", {"{count} checks failed": "{count} 项检查失败", "Mend it.": "请修复。"})
+    texts = {"{count} checks failed": "{count} 项检查失败", "Mend it.": "请修复。"}
+    monkeypatch.setattr(messages, "chinese_texts", lambda: texts)
     values = report.values_of(failed)
     assert values["error"] == {
         "message": "1 checks failed", "message_zh": "1 项检查失败", "hint": "Mend it.", "hint_zh": "请修复。"
