@@ -157,7 +157,7 @@ LOGS = Table(
         Field("scenario", length=100),
         Field("request_timestamp", Kind.TIME),
         Field("request_prompts", Kind.JSON, required=True),
-        Field("request_config", Kind.JSON),
+        Field("request_config", Kind.JSON, required=True),
         Field("response_timestamp", Kind.TIME),
         Field("response_content"),
         Field("response_error"),

@@ -8,7 +8,7 @@ from datamigrations import identity, merge, people, preflight, quarantine, recon
 from datamigrations import job as jobs
 from datamigrations import source as sources
 from datamigrations.job import WRITE, ImportOptions, Job
-from datamigrations.mapping import TABLES, USERS
+from datamigrations.mapping import LOGS, TABLES, USERS
 from rollout import memory
 from rollout.change import write_report
 from rollout.errors import ReconciliationFailed
@@ -34,7 +34,7 @@ def import_pagtive(settings: Settings, run: Run, options: ImportOptions) -> None
     """
     try:
         with memory.recorded(settings, run) as session:
-            run.result["dry_run"] = options.dry_run
+            run.result |= {"dry_run": options.dry_run, "logs_without_project": 0}
             preflight.check_import(session.own, options)
             with staging.area(session.own):
                 _import(session, run, options)
@@ -111,6 +111,9 @@ def _merge(job: Job, source: SourceTable) -> None:
     reconcile.record(job, source)
     reconcile.compare(job, source)
     merge.count(job, source)
+    if source.table is LOGS:
+        lost = f"SELECT count(*) FROM plan_{LOGS.name} WHERE project_id IS NOT NULL AND ref_project IS NULL"
+        job.run.result["logs_without_project"] = int(job.scalar(lost))
 
 
 def _reconcile(job: Job) -> None:

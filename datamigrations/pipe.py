@@ -24,13 +24,13 @@ class Abandoned(Exception):
 class Pipe:
     """A file for COPY TO to write and for COPY FROM to read, each in a thread of its own.
 
-    An error on one side ends the other. ``rows`` and ``bytes`` count what went in; ``error`` is what ended the writer.
+    An error on one side ends the other. ``rows`` counts what went in; ``error`` is what ended the writer.
     """
 
     def __init__(self) -> None:
         """Begin empty."""
-        self.rows = 0
-        self.bytes = 0
+        # COPY writes a row at a time, and the end of its format on its own.
+        self.rows = -1
         self.error: BaseException | None = None
         self._chunks: queue.Queue[bytes | None] = queue.Queue(_CHUNKS)
         self._buffer: list[bytes] = []
@@ -43,7 +43,6 @@ class Pipe:
         self._buffer.append(data)
         self._buffered += len(data)
         self.rows += 1
-        self.bytes += len(data)
         if self._buffered >= _CHUNK:
             self._flush()
         return len(data)

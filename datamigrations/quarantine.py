@@ -5,7 +5,6 @@ What is kept is what the import reads: the source's other columns (a password, s
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -120,15 +119,3 @@ _REJECTS = text(
     "SELECT run_id, table_name, source_key, reasons, message, source_row, quarantined_at FROM rollout.quarantine"
     " WHERE run_id = :run_id ORDER BY id"
 )
-
-
-def as_csv_row(row: dict[str, Any]) -> list[str]:
-    """Return a quarantined row as the fields of a CSV line: lists by semicolons, the source row as json."""
-    return [
-        row["run_id"],
-        row["table_name"],
-        row["source_key"] or "",
-        ";".join(row["reasons"]),
-        row["message"],
-        json.dumps(row["source_row"], ensure_ascii=False),
-    ]

@@ -173,7 +173,7 @@ def _wait(futures: dict[Future[int], _Part], source: Source, run: Run) -> None:
     while pending:
         done, pending = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_EXCEPTION)
         for name, table in source.tables.items():
-            here = sum(part.pipe.rows for part in futures.values() if part.name == name)
+            here = sum(max(part.pipe.rows, 0) for part in futures.values() if part.name == name)
             if here:
                 run.listener.progress(f"copy {name}", here, table.rows, "rows")
         for future in done:
