@@ -19,7 +19,7 @@ from rollout.errors import RolloutError
 from rollout.findings import ERROR as ERROR
 from rollout.findings import WARNING as WARNING
 from rollout.findings import Finding as Finding
-from rollout.messages import say
+from rollout.messages import Message, say
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -82,9 +82,9 @@ class Check:
     function: CheckFunction
 
     @property
-    def doc(self) -> str:
-        """The first paragraph of the function's docstring, on one line."""
-        return " ".join((self.function.__doc__ or "").strip().split("\n\n")[0].split())
+    def doc(self) -> Message:
+        """The first paragraph of the function's docstring, on one line; it has a Chinese text like any message."""
+        return Message(" ".join((self.function.__doc__ or "").strip().split("\n\n")[0].split()))
 
 
 CHECKS: dict[str, Check] = {}
