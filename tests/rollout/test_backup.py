@@ -359,6 +359,26 @@ def test_interrupted(small, settings_for, monkeypatch, tmp_path):
     assert everything_in(settings_for(small).backups) == []
 
 
+def test_nobody_truncates_while_we_dump(small, settings_for, monkeypatch, tmp_path):
+    """From the snapshot on tables are locked: TRUNCATE is in no snapshot, and would empty the dump of its table."""
+    pid, problems = slow_dump(monkeypatch, tmp_path, "sleep 1"), []
+
+    def truncate():
+        while not pid.exists():
+            time.sleep(0.02)
+        try:
+            execute(small, "SET lock_timeout = '200ms'; TRUNCATE t")
+        except psycopg2.Error as error:
+            problems.append(error.pgcode)
+
+    thread = threading.Thread(target=truncate)
+    thread.start()
+    made = create(settings_for(small), run_of())
+    thread.join()
+    assert problems == ["55P03"]
+    assert made.manifest.contents.tables[0].rows == 100
+
+
 def interrupt_when_asleep(server):
     """Send ourselves Ctrl-C as soon as a query of ours sleeps on the server; return the thread that does."""
 

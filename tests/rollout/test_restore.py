@@ -489,7 +489,11 @@ def test_interrupted_too_late(saved, target, monkeypatch):
 
     monkeypatch.setattr(databases, "terminate", late)
     run = Run("restore")
-    restore.restore(settings, run, path, confirm=yes)
+    other = psycopg2.connect(**target.parameters)  # the swap waits for it
+    try:
+        restore.restore(settings, run, path, confirm=yes)
+    finally:
+        other.close()
     assert run.database == "restored"
     assert query(target, "SELECT count(*) FROM t") == 100
 
@@ -516,7 +520,11 @@ def test_killed(saved, target, where, restored):
         restore.restore(settings, Run("restore"), Path("{path}"), confirm=confirm)
     """
     environment = {**os.environ, "URL": url_of(target)}
-    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=PROJECT, check=False, env=environment)
+    other = psycopg2.connect(**target.parameters)  # the swap waits for it
+    try:
+        ended = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=PROJECT, check=False, env=environment)
+    finally:
+        other.close()
     assert ended.returncode == -signal.SIGKILL
     time.sleep(0.5)
     assert query(target, "SELECT count(*) FROM t") == (100 if restored else 40)
