@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
     from rollout.contents import Contents, SequencePosition, TableContent
 
 CHECK = "restored_equals_backup"
-
-# PostgreSQL writes `x IN ('a', 'b')` on a varchar with its casts elsewhere after a dump and restore; it means the same.
-_NOISE = re.compile(r"::(text|character varying)(\[\])?|[()\s]")
 
 # What PUBLIC may do where nobody granted or revoked anything (https://www.postgresql.org/docs/current/ddl-priv.html).
 _PUBLIC_BY_DEFAULT = {"function": "=X", "type": "=U"}
@@ -122,7 +118,7 @@ def _comparable(key: str, definition: Definition) -> Definition:
         if kind == "extension" and name in ("version", "owner"):
             continue  # CREATE EXTENSION takes what the server has, and gives it to whoever restores
         if name != "acl":
-            values[name] = _NOISE.sub("", value) if isinstance(value, str) else value
+            values[name] = catalog.canonical(value)
     grants = _grants(kind, definition)
     if grants:
         values["acl"] = grants

@@ -8,6 +8,7 @@ object; ``owner``, ``acl`` and ``comment`` surround it.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ CATALOG_SQL = Path(__file__).parent / "sql" / "catalog.sql"
 SURROUNDINGS = ("owner", "acl", "comment")
 """What is not part of an object's definition, though it must not change behind its owner's back either."""
 
+_ELEMENT = re.compile(r"'(?:[^']|'')*'::character varying")
+_LIST = re.compile(rf"\(ARRAY\[({_ELEMENT.pattern}(?:, {_ELEMENT.pattern})*)\]\)::text\[\]")
+
 Definition = dict[str, Any]
 Catalog = dict[str, Definition]
 
@@ -35,6 +39,17 @@ def read(connection: Connection) -> Catalog:
     connection.execute(text("SET LOCAL search_path = public"))
     rows = connection.exec_driver_sql(CATALOG_SQL.read_text(encoding="utf-8"))
     return {row[0]: {k: v for k, v in row[1].items() if v is not None and v != ""} for row in rows}
+
+
+def canonical(value: Any) -> Any:
+    """Return a part of a definition as PostgreSQL writes it after a dump and restore; other values as they are.
+
+    ``x IN ('a', 'b')`` on a varchar is written with one cast of the whole list at first, and with one for each element
+    once that has been read again; both mean the same.
+    """
+    if not isinstance(value, str):
+        return value
+    return _LIST.sub(lambda found: f"ARRAY[{_ELEMENT.sub(lambda one: f'({one[0]})::text', found[1])}]", value)
 
 
 def definition_of(values: Definition, *, leave_out: Iterable[str] = SURROUNDINGS) -> Definition:

@@ -18,7 +18,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from rollout import backup, backup_dump, backup_manifest, contents, postgres_tools
+from rollout import backup, backup_dump, backup_manifest, catalog, contents, postgres_tools
 from rollout.backup import create, list_backups, prune, verify
 from rollout.backup_compare import differences
 from rollout.database import engine_for
@@ -774,3 +774,11 @@ def test_two_backups_of_one_run_and_second(small, settings_for, monkeypatch):
     with pytest.raises(BackupFailed) as caught:
         create(settings_for(small), run_of())
     assert "already" in caught.value.message
+
+
+def test_lists_of_words_read_alike_after_a_restore():
+    """A CHECK with IN on a varchar is written otherwise after a dump and restore: `canonical` makes them one."""
+    before = "CHECK (((v)::text = ANY ((ARRAY['a'::character varying, 'it''s, b'::character varying])::text[])))"
+    after = "CHECK (((v)::text = ANY (ARRAY[('a'::character varying)::text, ('it''s, b'::character varying)::text])))"
+    assert catalog.canonical(before) == catalog.canonical(after) == after
+    assert catalog.canonical(None) is None
