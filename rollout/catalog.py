@@ -24,6 +24,9 @@ CATALOG_SQL = Path(__file__).parent / "sql" / "catalog.sql"
 SURROUNDINGS = ("owner", "acl", "comment")
 """What is not part of an object's definition, though it must not change behind its owner's back either."""
 
+TUNING = ("options", "replica_identity")
+"""What operators may set on tables and indexes for speed and replication; of a view, options are part of its meaning."""
+
 _ELEMENT = re.compile(r"'(?:[^']|'')*'::character varying")
 _LIST = re.compile(rf"\(ARRAY\[({_ELEMENT.pattern}(?:, {_ELEMENT.pattern})*)\]\)::text\[\]")
 
@@ -52,10 +55,15 @@ def canonical(value: Any) -> Any:
     return _LIST.sub(lambda found: f"ARRAY[{_ELEMENT.sub(lambda one: f'({one[0]})::text', found[1])}]", value)
 
 
-def definition_of(values: Definition, *, leave_out: Iterable[str] = SURROUNDINGS) -> Definition:
-    """Return a definition without its surroundings (or without other fields)."""
-    out = set(leave_out)
-    return {name: value for name, value in values.items() if name not in out}
+def definition_of(values: Definition, *, leave_out: Iterable[str] | None = None) -> Definition:
+    """Return a definition in its canonical form, without surroundings and tuning (or without other fields)."""
+    out = set(surroundings_of(values) if leave_out is None else leave_out)
+    return {name: canonical(value) for name, value in values.items() if name not in out}
+
+
+def surroundings_of(values: Definition) -> tuple[str, ...]:
+    """Return the names of the fields of a definition that are not part of it."""
+    return SURROUNDINGS if "query" in values else (*SURROUNDINGS, *TUNING)
 
 
 def differences(expected: Definition, found: Definition) -> list[str]:
