@@ -15,7 +15,7 @@ from rollout.presentation import Speaker, result_lines
 from rollout.settings import load, speaks_chinese
 
 if TYPE_CHECKING:
-    from rollout.rollback import Going
+    from rollout.receipt import Going
 
 
 def migrate(

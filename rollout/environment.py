@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from models import core, metadata
 from models.base import Base
-from rollout import adopt, memory, plan, transaction
+from rollout import adopt, memory, own_rows, plan, transaction
 from rollout.database import OUR_SCHEMAS, VERSION_TABLE, engine_for, run_lock
 from rollout.errors import UNTOUCHED, PreflightFailed, RollbackFailed
 from rollout.messages import say
@@ -70,8 +70,13 @@ def _is_in_models(item: Any, _name: str | None, kind: str, reflected: bool, comp
 
 
 def run_on(context: EnvironmentContext, connection: Connection, preexisting: frozenset[str]) -> None:
-    """Run the migrations on the caller's connection, in the caller's transaction."""
-    _configure(context, connection=connection, preexisting=preexisting)
+    """Run the migrations on the caller's connection, in the caller's transaction.
+
+    ``rollout.shelf`` hands over what is called in place of DROP TABLE (``put_away``, with the tables that go so as a
+    ``whole``) and after each revision (``applied``).
+    """
+    hooks = {name: context.config.attributes.get(name) for name in ("put_away", "whole", "applied")}
+    _configure(context, connection=connection, preexisting=preexisting, **hooks)
     with context.begin_transaction():
         context.run_migrations()
 
@@ -141,6 +146,13 @@ def prepare(connection: Connection, steps: plan.Plan, *, below_baseline: bool = 
             kept += [state for state in later if state.state != adopt.MISSING]
         memory.remember_preexisting(connection, [(state.key, state.revision) for state in kept])
         return memory.preexisting(connection)
+    preexisting = may_go_down(connection, steps, below_baseline=below_baseline)
+    own_rows.remove_from_kept_tables(connection, steps, preexisting)
+    return preexisting
+
+
+def may_go_down(connection: Connection, steps: plan.Plan, *, below_baseline: bool = False) -> frozenset[str]:
+    """Return what was there before us; raise ``RollbackFailed`` where a downgrade may not be."""
     missing = {revision.id for revision in steps.revisions} - memory.applied(connection)
     if missing:
         raise RollbackFailed(
@@ -176,6 +188,8 @@ def _remember(*, ctx: MigrationContext, step: Any, **_: object) -> None:
     if step.is_upgrade:
         for identifier in step.up_revision_ids:
             ctx.execute(_applied(revisions[identifier]))
+            if ctx.opts.get("applied") is not None:
+                ctx.opts["applied"](identifier)
     else:
         for identifier in step.up_revision_ids:
             ctx.execute(f"DELETE FROM rollout.applied_revisions WHERE revision = '{identifier}'")

@@ -9,6 +9,7 @@ from rollout import backup, memory, plan, preflight, verify
 from rollout.change import audit, change, write_report
 from rollout.errors import UNTOUCHED, BackupFailed, MigrationFailed
 from rollout.messages import say
+from rollout.shelf_return import PutBack
 
 if TYPE_CHECKING:
     from rollout.memory import Session
@@ -56,7 +57,7 @@ def _migrate(session: Session, run: Run, options: Options) -> None:
         return
     preflight.check(session.engine, session.settings, run, steps)
     _backup(session, run, wanted=options.backup)
-    change(session, run, steps, deep=options.deep)
+    change(session, run, steps, deep=options.deep, shelf=PutBack(run))
 
 
 def _nothing_to_do(session: Session, run: Run, revision: str | None) -> None:

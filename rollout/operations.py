@@ -16,7 +16,7 @@ from typing import Any
 
 from alembic.ddl.postgresql import PostgresqlImpl
 from alembic.operations import MigrateOperation, Operations
-from sqlalchemy import Column, Constraint, Index, Table, text
+from sqlalchemy import Column, Constraint, Delete, Index, Table, TextClause, text
 
 from rollout.database import quote
 
@@ -67,6 +67,16 @@ END
 $uuid$"""
 
 
+def quietly(table: str, statement: str) -> TextClause:
+    """Return the SQL that runs one INSERT or UPDATE on a table of schema public while its triggers keep still."""
+    sql = _BACKFILL.format(
+        table=quote("public", table),
+        table_literal="'" + quote("public", table).replace("'", "''") + "'",
+        statement=statement.strip().rstrip(";"),
+    )
+    return text(sql.replace(":", r"\:"))
+
+
 class LawskerImpl(PostgresqlImpl):
     """Alembic's PostgreSQL implementation, minus what was there before us.
 
@@ -86,9 +96,25 @@ class LawskerImpl(PostgresqlImpl):
             super().create_table(table, **kw)
 
     def drop_table(self, table: Table, **kw: Any) -> None:
-        """DROP TABLE, unless it was there."""
-        if not self.keeps(f"table {table.name}"):
+        """DROP TABLE, unless it was there; a rollback's option ``put_away`` does it in its own way."""
+        put_away = self.context_opts.get("put_away")
+        if self.keeps(f"table {table.name}"):
+            return
+        if put_away is not None:
+            put_away(table.name)
+        else:
             super().drop_table(table, **kw)
+
+    def execute(self, sql: Any, execution_options: dict[str, Any] | None = None) -> None:
+        """Execute, but delete no seed rows of a table that was there, or that is put away as it is.
+
+        Which rows of a table that was there are ours, ``rollout.own_rows`` knows.
+        """
+        if isinstance(sql, Delete):
+            table = str(getattr(sql.table, "name", ""))
+            if self.keeps(f"table {table}") or table in (self.context_opts.get("whole") or ()):
+                return
+        super().execute(sql, execution_options)
 
     def add_column(self, table_name: str, column: Column[Any], **kw: Any) -> None:
         """ADD COLUMN, unless it was there."""
@@ -251,12 +277,7 @@ class Backfill(MigrateOperation):
         Every trigger gets its exact enabled state back; pending deferred triggers are fired first, because ALTER TABLE
         refuses while there are some (https://www.postgresql.org/docs/current/sql-altertable.html, DISABLE TRIGGER).
         """
-        sql = _BACKFILL.format(
-            table=quote("public", table),
-            table_literal="'" + quote("public", table).replace("'", "''") + "'",
-            statement=statement.strip().rstrip(";"),
-        )
-        operations.execute(text(sql.replace(":", r"\:")))
+        operations.execute(quietly(table, statement))
 
 
 @Operations.register_operation("ensure_random_uuid")

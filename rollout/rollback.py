@@ -1,38 +1,31 @@
-"""Selective rollback: receipt → the verified transaction, with people's rows put on the shelf first → report."""
+"""Selective rollback: receipt → question → the verified transaction, what people entered put on the shelf → report."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from rollout import adopt, memory, plan
+from rollout import environment, memory, plan, receipt, verify
 from rollout.change import change, write_report
-from rollout.database import describe, engine_for, quote
-from rollout.errors import UNTOUCHED, PreflightFailed, RollbackFailed, VerificationFailed
+from rollout.database import describe, engine_for
+from rollout.errors import UNTOUCHED, MigrationFailed, PreflightFailed, RollbackFailed, VerificationFailed
 from rollout.messages import say
+from rollout.shelf import SHELF, PutAway
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
     from rollout.memory import Session
+    from rollout.receipt import Going
     from rollout.run import Run
     from rollout.settings import Settings
 
 BEFORE_LAST_RUN = "before-last-run"
-SHELF = "rollout_shelf"
-
-
-@dataclass(frozen=True)
-class Going:
-    """One object that a rollback takes away: ``rows`` in a table, or values other than NULL in a column."""
-
-    object: str
-    rows: int
-    shelved: bool
 
 
 @dataclass(frozen=True)
@@ -47,26 +40,37 @@ class Options:
 def rollback(settings: Settings, run: Run, options: Options, confirm: Callable[[list[Going]], bool]) -> list[Going]:
     """Take revisions back; ``confirm`` sees the receipt first. Raises a ``RolloutError``, mostly ``RollbackFailed``.
 
-    Returns the receipt; fills ``run.result`` with ``receipt``, ``from_revision``, ``to_revision``.
+    Returns the receipt; fills ``run.result`` with ``receipt``, ``from_revision``, ``to_revision`` and ``shelf``.
     """
     if options.receipt_only:
         return _only_receipt(settings, run, options)
     try:
-        with memory.recorded(settings, run) as session:
+        with _refusals(), memory.recorded(settings, run) as session, _refusals():
             return _rollback(session, run, options, confirm)
     finally:
         run.finish()
         write_report(settings, run)
 
 
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn what other commands' parts raise into a rollback's own refusal; locks and connections keep their codes."""
+    try:
+        yield
+    except (PreflightFailed, MigrationFailed, VerificationFailed) as error:
+        database, findings = error.database, error.findings
+        raise RollbackFailed(error.message, hint=error.hint, database=database, findings=findings) from error
+
+
 def _only_receipt(settings: Settings, run: Run, options: Options) -> list[Going]:
-    """Say what would go; change nothing."""
+    """Say what would go, and what would stop it; change nothing."""
     engine = engine_for(settings.target)
     try:
-        with engine.connect() as connection:
-            run.target = describe(connection, settings.target)
-            steps = _steps(connection, run, options)
-            return receipt(connection, run, steps, shelve=not options.discard)
+        with _refusals():
+            with run.step("connect"), engine.connect() as connection:
+                run.target = describe(connection, settings.target)
+                steps = _steps(connection, run, options)
+            return _look(engine, settings, run, steps, options) if steps.revisions else []
     finally:
         engine.dispose()
 
@@ -77,20 +81,38 @@ def _rollback(session: Session, run: Run, options: Options, confirm: Callable[[l
     if not steps.revisions:
         run.listener.note(say("nothing to do: the database is at that revision"))
         return []
-    _refuse_irreversible(steps)
-    going = receipt(session.own, run, steps, shelve=not options.discard)
+    going = _look(session.engine, session.settings, run, steps, options)
     if not confirm(going):
         raise RollbackFailed(say("not confirmed"), hint=say("Answer y, or call with --yes."), database=UNTOUCHED)
-
-    def shelve(connection: Connection) -> None:
-        if not options.discard:
-            _shelve(connection, run, going)
-
-    try:
-        change(session, run, steps, below_baseline=options.to == BEFORE_LAST_RUN, first=shelve)
-    except VerificationFailed as error:
-        raise RollbackFailed(error.message, hint=error.hint, findings=error.findings) from error
+    change(
+        session,
+        run,
+        steps,
+        below_baseline=options.to == BEFORE_LAST_RUN,
+        shelf=_Discard(steps, going) if options.discard else PutAway(run, steps),
+    )
     return going
+
+
+class _Discard:
+    """In place of the shelf: nothing is kept, so nothing may go that the receipt did not show."""
+
+    def __init__(self, steps: plan.Plan, shown: list[Going]) -> None:
+        """Take the revisions that go, and the receipt that was confirmed."""
+        self.steps = steps
+        self.shown = shown
+
+    def begin(self, connection: Connection) -> dict[str, Any]:
+        """Count again, now that nobody else can write."""
+        if receipt.take(connection, self.steps, shelve=False) != self.shown:
+            raise RollbackFailed(
+                say("rows were written since the receipt was made, and nothing would keep them"),
+                hint=say("Look at the new receipt, then run this again."),
+            )
+        return {}
+
+    def end(self) -> None:
+        """Keep nothing."""
 
 
 def _steps(connection: Connection, run: Run, options: Options) -> plan.Plan:
@@ -98,15 +120,15 @@ def _steps(connection: Connection, run: Run, options: Options) -> plan.Plan:
     with run.step("plan") as step:
         start = plan.current(connection)
         if start is None:
+            remembered = memory.applied(connection)
             raise RollbackFailed(
-                say("the database has no revision of ours: there is nothing to roll back"),
-                hint=say("`tool status` tells where it stands."),
+                say("the version table names no revision, but {count} are remembered as applied", count=len(remembered))
+                if remembered
+                else say("the database has no revision of ours: there is nothing to roll back"),
+                hint=say("`tool adopt` tells where it stands."),
                 database=UNTOUCHED,
             )
-        try:
-            target = _before_last_run(connection) if options.to == BEFORE_LAST_RUN else plan.resolve(options.to)
-        except PreflightFailed as error:
-            raise RollbackFailed(error.message, hint=error.hint, database=UNTOUCHED) from error
+        target = _before_last_run(connection) if options.to == BEFORE_LAST_RUN else plan.resolve(options.to)
         steps = plan.make(start, target)
         if steps.revisions and not steps.downwards:
             raise RollbackFailed(
@@ -120,27 +142,49 @@ def _steps(connection: Connection, run: Run, options: Options) -> plan.Plan:
 
 
 def _before_last_run(connection: Connection) -> str | None:
-    """Return the revision that the last run which changed the schema began at."""
-    row = None
+    """Return the revision that the last ``tool migrate`` began at which no rollback has taken back yet."""
+    undone: list[tuple[str | None, str | None]] = []
+    rows: Sequence[Any] = ()
     if memory.exists(connection):
-        row = connection.execute(
+        rows = connection.execute(
             text(
-                "SELECT from_revision, to_revision FROM rollout.runs WHERE exit_code IN (0, 13)"
-                " AND command = 'migrate' AND from_revision IS DISTINCT FROM to_revision ORDER BY number DESC LIMIT 1"
+                "SELECT command, from_revision, to_revision FROM rollout.runs WHERE exit_code IN (0, 13)"
+                " AND command IN ('migrate', 'rollback') AND from_revision IS DISTINCT FROM to_revision ORDER BY number"
             )
-        ).one_or_none()
-    if row is None or row[1] != plan.current(connection):
+        ).all()
+    for command, start, end in rows:
+        if command == "migrate":
+            undone.append((start, end))
+        else:
+            # A rollback into the midst of a run leaves no whole run to take back.
+            while undone and undone.pop()[0] != end:
+                pass
+    if not undone or undone[-1][1] != plan.current(connection):
         raise RollbackFailed(
             say("there is no last run to take back: the schema was changed since, or not by `tool migrate`"),
             hint=say("Name a family or a revision: tool rollback --to FAMILY; see tool history."),
             database=UNTOUCHED,
         )
-    revision: str | None = row[0]
-    return revision
+    return undone[-1][0]
+
+
+def _look(engine: Engine, settings: Settings, run: Run, steps: plan.Plan, options: Options) -> list[Going]:
+    """Refuse what cannot be; return, and put into the run's result, every object that goes and what is in it."""
+    with run.step("receipt") as step, engine.connect() as connection:
+        verify.read_only(connection, settings)
+        _refuse_irreversible(steps)
+        environment.may_go_down(connection, steps, below_baseline=options.to == BEFORE_LAST_RUN)
+        if not options.discard:
+            _refuse_without_shelf(connection)
+        going = receipt.take(connection, steps, shelve=not options.discard)
+        run.result["receipt"] = [one.as_json() for one in going]
+        receipt.refuse(connection, steps)
+        step.detail = say("{count} object(s)", count=len(going))
+    return going
 
 
 def _refuse_irreversible(steps: plan.Plan) -> None:
-    """Refuse before anything is touched where a revision says that it cannot be taken back."""
+    """Refuse where a revision says that it cannot be taken back."""
     for revision in steps.revisions:
         if not revision.reversible:
             raise RollbackFailed(
@@ -154,48 +198,18 @@ def _refuse_irreversible(steps: plan.Plan) -> None:
             )
 
 
-def receipt(connection: Connection, run: Run, steps: plan.Plan, *, shelve: bool) -> list[Going]:
-    """Return, and put into the run's result, every object that goes and what is in it."""
-    preexisting = memory.preexisting(connection)
-    going: list[Going] = []
-    with run.step("receipt") as step:
-        for key, _ in adopt.made_by(connection, steps):
-            kind, _, name = key.partition(" ")
-            table = name.rpartition(".")[0]
-            if key in preexisting or f"table {table}" in preexisting:
-                continue
-            rows = 0
-            if kind == "table" and plan.existing_tables(connection, [name]):
-                rows = connection.exec_driver_sql(f"SELECT count(*) FROM {quote(name)}").scalar_one()
-            elif kind == "column" and table in adopt.WRITTEN and plan.existing_tables(connection, [table]):
-                column = quote(name.rpartition(".")[2])
-                rows = connection.exec_driver_sql(f"SELECT count({column}) FROM {quote(table)}").scalar_one()
-            elif kind == "column":
-                continue  # goes with its table
-            going.append(Going(key, rows, shelve and rows > 0))
-        run.result["receipt"] = [asdict(one) for one in going]
-        step.detail = say("{count} object(s)", count=len(going))
-    return going
-
-
-def _shelve(connection: Connection, run: Run, going: list[Going]) -> None:
-    """Put rows of tables, and values of columns by primary key, into the shelf, inside the transaction."""
-    with run.step("shelve") as step:
-        shelved = [one for one in going if one.shelved]
-        if shelved:
-            connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {SHELF}")
-            connection.exec_driver_sql(f"REVOKE ALL ON SCHEMA {SHELF} FROM PUBLIC")
-        columns: dict[str, list[str]] = {}
-        for one in shelved:
-            kind, _, name = one.object.partition(" ")
-            if kind == "table":
-                target = quote(SHELF, f"{run.run_id}_{name}"[:63])
-                connection.exec_driver_sql(f"CREATE TABLE {target} AS TABLE {quote('public', name)}")
-            else:
-                table, _, column = name.rpartition(".")
-                columns.setdefault(table, []).append(column)
-        for table, names in columns.items():
-            chosen = ", ".join(quote(name) for name in ["id", *names])
-            target = quote(SHELF, f"{run.run_id}_{table}_columns"[:63])
-            connection.exec_driver_sql(f"CREATE TABLE {target} AS SELECT {chosen} FROM {quote('public', table)}")
-        step.detail = say("{count} object(s) put into {schema}", count=len(shelved), schema=SHELF)
+def _refuse_without_shelf(connection: Connection) -> None:
+    """Refuse where we may not make the shelf, or not write to it."""
+    allowed = connection.execute(
+        text(
+            "SELECT CASE WHEN to_regnamespace(:shelf) IS NULL THEN has_database_privilege(current_database(), 'CREATE')"
+            " ELSE has_schema_privilege(:shelf, 'CREATE') END"
+        ),
+        {"shelf": SHELF},
+    ).scalar_one()
+    if not allowed:
+        raise RollbackFailed(
+            say("we may not write to the schema {schema}, where what people entered is kept", schema=SHELF),
+            hint=say("As the database's owner: GRANT CREATE ON DATABASE … TO the user of DATABASE_URL;"),
+            database=UNTOUCHED,
+        )

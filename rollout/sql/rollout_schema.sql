@@ -20,12 +20,14 @@ CREATE TABLE IF NOT EXISTS rollout.runs (
 );
 
 -- One row for each applied revision: without it a downgrade refuses, because it cannot know what was there before.
+-- `transaction_id` tells the rows that the upgrade itself made (their xmin) from those that people entered since.
 CREATE TABLE IF NOT EXISTS rollout.applied_revisions (
     revision    text PRIMARY KEY,
     family      text NOT NULL,
     file_name   text NOT NULL,
     file_sha256 text NOT NULL,
-    applied_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+    applied_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    transaction_id bigint NOT NULL DEFAULT txid_current()
 );
 
 -- Objects of a revision that were there before it ran: never made, never dropped.

@@ -1,0 +1,158 @@
+"""The receipt of a rollback: what goes, what is in it, who put it there, and who else depends on it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from rollout import adopt, memory, own_rows, plan, shelf
+from rollout.catalog import read
+from rollout.database import quote
+from rollout.errors import UNTOUCHED, RollbackFailed
+from rollout.findings import Finding
+from rollout.messages import say
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from rollout.catalog import Definition
+
+_DEPENDENTS = Path(__file__).parent / "sql" / "dependents.sql"
+
+# A default that gives every row the same value: only then can a value be told from one that was entered.
+_CONSTANT = re.compile(r"('(?:[^']|'')*'(?:::[a-z ]+)?|true|false|-?\d+(?:\.\d+)?)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Going:
+    """One object that a rollback takes away.
+
+    ``rows``: rows of a table, values other than NULL of a column; ``entered``: those that people entered or changed
+    since the upgrade, the others are as the upgrade made them; ``shelved``: whether they are kept on the shelf.
+    """
+
+    object: str
+    rows: int = 0
+    entered: int = 0
+    shelved: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as cli.md's receipt has it."""
+        return {**asdict(self), "made_by_upgrade": self.rows - self.entered}
+
+
+def take(connection: Connection, steps: plan.Plan, *, shelve: bool) -> list[Going]:
+    """Return every object that goes, and the rows that we made in tables that were there before us.
+
+    Reads each table once. A value of a column counts as entered where its row was written since, and the value is not
+    the column's default.
+    """
+    preexisting = memory.preexisting(connection)
+    made = own_rows.condition(connection)
+    columns = shelf.going_columns(connection, steps)
+    values = {
+        f"column {table}.{column}": counts
+        for (table, _), names in columns.items()
+        for column, counts in _values(connection, table, names, made).items()
+    }
+    going = []
+    for key in keys(connection, steps):
+        kind, _, name = key.partition(" ")
+        rows, entered = values.get(key, (0, 0))
+        if kind == "table":
+            rows, entered = _rows(connection, name, made)
+        going.append(Going(key, rows, entered, shelve and rows > 0))
+    kept = own_rows.in_kept_tables(connection, steps, preexisting)
+    return [*going, *(Going(f"rows of {table}", rows) for table, rows in kept)]
+
+
+def keys(connection: Connection, steps: plan.Plan) -> list[str]:
+    """Return the objects (manifest keys) that these revisions, going down, take away."""
+    preexisting = memory.preexisting(connection)
+    made = dict(adopt.made_by(connection, steps))
+    return [key for key, definition in made.items() if not _stays(key, definition, preexisting)]
+
+
+def _stays(key: str, definition: Definition, preexisting: frozenset[str]) -> bool:
+    """Tell whether an object was there before us, itself or with its table."""
+    kind, _, name = key.partition(" ")
+    table = str(definition.get("table") or name.rpartition(".")[0])
+    if kind == "sequence":
+        table = str(definition.get("owned_by", "")).rpartition(".")[0]
+    return key in preexisting or (kind in {"column", "constraint", "sequence"} and f"table {table}" in preexisting)
+
+
+def _rows(connection: Connection, table: str, made: str) -> tuple[int, int]:
+    """Count a table's rows, and those that people entered or changed; none where the table is missing."""
+    if not plan.existing_tables(connection, [table]):
+        return 0, 0
+    row = connection.exec_driver_sql(
+        f"SELECT count(*), count(*) FILTER (WHERE NOT {made}) FROM {quote('public', table)} AS t"
+    ).one()
+    return int(row[0]), int(row[1])
+
+
+def _values(connection: Connection, table: str, columns: list[str], made: str) -> dict[str, tuple[int, int]]:
+    """Count, column by column, the values, and those that people entered or changed."""
+    defaults: dict[str, str | None] = dict(
+        connection.execute(
+            text(
+                "SELECT a.attname, pg_get_expr(d.adbin, d.adrelid) FROM pg_attribute a"
+                " LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum"
+                " WHERE a.attrelid = to_regclass(:table) AND a.attnum > 0 AND NOT a.attisdropped"
+            ),
+            {"table": quote("public", table)},
+        ).all()
+    )
+    present = [column for column in columns if column in defaults]
+    if not present:
+        return {}
+    counts = []
+    for column in present:
+        name, default = quote(column), defaults[column] or ""
+        changed = f"t.{name} IS NOT NULL AND NOT {made}"
+        if _CONSTANT.fullmatch(default):
+            changed += f" AND t.{name} <> {default}"
+        counts.append(f"count(t.{name}), count(*) FILTER (WHERE {changed})")
+    row = connection.execute(text(f"SELECT {', '.join(counts)} FROM {quote('public', table)} AS t".replace(":", r"\:")))
+    numbers = [int(value) for value in row.one()]
+    return {column: (numbers[2 * i], numbers[2 * i + 1]) for i, column in enumerate(present)}
+
+
+def refuse(connection: Connection, steps: plan.Plan) -> None:
+    """Raise ``RollbackFailed`` where something that goes is missing, or where others depend on what goes."""
+    going = keys(connection, steps)
+    there = read(connection)
+    missing = [key for key in going if key not in there]
+    if missing:
+        raise RollbackFailed(
+            say("{count} object(s) of ours are not there, first: {key}", count=len(missing), key=missing[0]),
+            hint=say("`tool verify` names them; make them again, or restore a backup (tool restore PATH)."),
+            database=UNTOUCHED,
+        )
+    found = connection.exec_driver_sql(_DEPENDENTS.read_text(encoding="utf-8"), {"keys": going})
+    findings = [
+        Finding(
+            subject,
+            say("depends on what would go, and is not ours"),
+            say("Keep its definition, then: {statement}", statement=statement),
+            check="nothing_depends_on_what_goes",
+            area="structure",
+        )
+        for subject, statement in found
+    ]
+    if findings:
+        raise RollbackFailed(
+            say(
+                "{count} object(s) of others depend on what would go: {names}",
+                count=len(findings),
+                names=", ".join(finding.subject for finding in findings),
+            ),
+            hint=findings[0].hint,
+            database=UNTOUCHED,
+            findings=findings,
+        )

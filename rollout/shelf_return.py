@@ -1,0 +1,275 @@
+"""What the shelf gives back during an upgrade: each table and column right after the revision that makes it.
+
+So early that the backfills of later revisions find what people entered and fill in only what is missing. Rows whose
+owner is gone, or whose place is taken, stay on the shelf with the reason. At the end it is proven row by row, over the
+text of every value, that what came back is what was put away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+from sqlalchemy.exc import DataError, IntegrityError
+
+from rollout import memory, own_rows
+from rollout.database import quote
+from rollout.errors import MigrationFailed
+from rollout.fingerprint import Fingerprint, table_fingerprint
+from rollout.messages import say
+from rollout.operations import quietly
+from rollout.shelf import COLUMNS, MADE, ROWS, SHELF, Entry, columns_of, drop_empty, entries
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from rollout.run import Run
+
+_REFERENCES = """
+SELECT c.confrelid::regclass::text AS parent, c.confdeltype IN ('n', 'd') AS clears,
+       array_agg(quote_ident(a.attname) ORDER BY k.n) AS here, array_agg(quote_ident(f.attname) ORDER BY k.n) AS there
+FROM pg_constraint c CROSS JOIN unnest(c.conkey, c.confkey) WITH ORDINALITY AS k(here, there, n)
+JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.here
+JOIN pg_attribute f ON f.attrelid = c.confrelid AND f.attnum = k.there
+WHERE c.contype = 'f' AND c.conrelid = CAST(:table AS regclass) AND c.confrelid <> c.conrelid
+GROUP BY c.oid, c.confrelid, c.confdeltype ORDER BY 1, 3
+"""
+
+_TYPES = """
+SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
+WHERE attrelid = CAST(:table AS regclass) AND attnum > 0 AND NOT attisdropped
+"""
+
+_ONE_BY_ONE = """
+DO $put$
+DECLARE
+    place tid;
+BEGIN
+    FOR place IN SELECT s.ctid FROM {shelf} AS s WHERE {fits} LOOP
+        BEGIN
+            {insert} WHERE s.ctid = place ON CONFLICT DO NOTHING;
+        EXCEPTION WHEN integrity_constraint_violation OR data_exception THEN
+            NULL; -- it stays on the shelf
+        END;
+    END LOOP;
+END
+$put$"""
+
+
+@dataclass
+class Returned:
+    """What became of one entry: ``given`` rows must be found again at the end, ``cleared`` references lost their owner.
+
+    ``fits``: there is a place for it at all.
+    """
+
+    entry: Entry
+    fits: bool = True
+    given: int = 0
+    back: int = 0
+    cleared: int = 0
+    why: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as the run's result names it."""
+        left = self.entry.rows - self.back
+        shown = {"object": self.entry.object, "rows": self.entry.rows, "returned": self.back, "left": left}
+        return {**shown, "cleared": self.cleared, "why": [str(reason) for reason in self.why]}
+
+
+class PutBack:
+    """What an upgrade takes from the shelf, inside its transaction."""
+
+    def __init__(self, run: Run) -> None:
+        """Take the run, whose result says what came back."""
+        self.run = run
+        self.returned: list[Returned] = []
+
+    def begin(self, connection: Connection) -> dict[str, Any]:
+        """Look what is on the shelf; return what is to be called after each revision (``rollout.environment``)."""
+        self.connection = connection
+        self.entries = entries(connection)
+        self.preexisting = memory.preexisting(connection)
+        return {"applied": self._applied} if self.entries else {}
+
+    def _applied(self, revision: str) -> None:
+        """Put back what this revision has made a place for; of several shelves the newest first."""
+        waiting = [entry for entry in self.entries if entry.revision == revision]
+        sources = {entry.source for entry in waiting if entry.kind == ROWS}
+        while waiting:
+            ready = [
+                entry
+                for entry in waiting
+                if entry.kind == COLUMNS
+                or not {parent for parent, *_ in self._references(entry)} & (sources - {entry.source})
+            ] or waiting
+            for entry in ready:
+                self._put_back(entry)
+            waiting = [entry for entry in waiting if entry not in ready]
+            sources -= {entry.source for entry in ready}
+
+    def _references(self, entry: Entry) -> list[tuple[str, bool, list[str], list[str]]]:
+        """Return the foreign keys of an entry's table: (parent, whether it is cleared, columns here, columns there)."""
+        table = quote("public", entry.source)
+        if self.connection.execute(text("SELECT to_regclass(:table)"), {"table": table}).scalar_one() is None:
+            return []
+        return [tuple(row) for row in self.connection.execute(text(_REFERENCES), {"table": table})]
+
+    def _put_back(self, entry: Entry) -> None:
+        """Put one entry back, as far as it fits."""
+        outcome = Returned(entry)
+        self.returned.append(outcome)
+        problem = self._misfit(entry)
+        if problem is not None:
+            outcome.fits = False
+            outcome.why.append(problem)
+        elif entry.kind == ROWS:
+            self._rows(outcome)
+        else:
+            self._values(outcome)
+
+    def _misfit(self, entry: Entry) -> str | None:
+        """Say why nothing of an entry can go back; None where it can."""
+        found = table_fingerprint(self.connection, SHELF, entry.name, entry.fingerprinted)
+        if found != Fingerprint(entry.rows, entry.digest):
+            return say("what is on the shelf is not what was put away: it was changed there")
+        there = columns_of(self.connection, quote("public", entry.source))
+        for column in entry.columns:
+            if column not in there:
+                return say("there is no column {column} any more", column=f"{entry.source}.{column}")
+            if entry.kind == COLUMNS and f"column {entry.source}.{column}" in self.preexisting:
+                return say("the column {column} was there already", column=f"{entry.source}.{column}")
+        return None
+
+    def _rows(self, outcome: Returned) -> None:
+        """Insert the rows of a table whose owners are there; first those that an upgrade had made."""
+        entry, table = outcome.entry, quote("public", outcome.entry.source)
+        fits = self._owners(outcome)
+        names = ", ".join(quote(name) for name in entry.columns)
+        values = ", ".join(self._values_of(entry, entry.columns))
+        insert = f"INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {entry.table} AS s"
+        made = own_rows.written_by(entry.made_by, "s")
+        outcome.given = self.connection.exec_driver_sql(
+            f"{insert} WHERE {made} AND {fits} ON CONFLICT DO NOTHING"
+        ).rowcount
+        try:
+            # A savepoint is a transaction of its own in xmin: a receipt will still tell these rows from the upgrade's.
+            with self.connection.begin_nested():
+                outcome.given += self.connection.exec_driver_sql(
+                    f"{insert} WHERE NOT {made} AND {fits} ON CONFLICT DO NOTHING"
+                ).rowcount
+        except (IntegrityError, DataError):
+            one_by_one = _ONE_BY_ONE.format(shelf=entry.table, fits=f"NOT {made} AND {fits}", insert=insert)
+            self.connection.execute(text(one_by_one.replace(":", r"\:")))
+        self._advance(entry, table)
+
+    def _owners(self, outcome: Returned) -> str:
+        """Return the condition that the rows which a row of ``s`` refers to are there; clear references that may be."""
+        entry, conditions = outcome.entry, ["true"]
+        for parent, clears, here, there in self._references(entry):
+            filled = " AND ".join(f"s.{column} IS NOT NULL" for column in here)
+            same = " AND ".join(f"p.{b} = s.{a}" for a, b in zip(here, there, strict=True))
+            lost = f"{filled} AND NOT EXISTS (SELECT FROM {parent} AS p WHERE {same})"
+            if clears:
+                unset = ", ".join(f"{column} = NULL" for column in here)
+                count = self.connection.exec_driver_sql(f"UPDATE {entry.table} AS s SET {unset} WHERE {lost}").rowcount
+                outcome.cleared += count
+                continue
+            conditions.append(f"NOT ({lost})")
+            count = self.connection.exec_driver_sql(
+                f"SELECT count(*) FROM {entry.table} AS s WHERE {lost}"
+            ).scalar_one()
+            if count:
+                outcome.why.append(
+                    say("{count} row(s) refer to rows of {table} that are gone", count=count, table=parent)
+                )
+        return " AND ".join(conditions)
+
+    def _advance(self, entry: Entry, table: str) -> None:
+        """Let the table's sequences go on where they were, so that no number is given twice."""
+        sequences = columns_of(self.connection, table)
+        for column, position in entry.sequences.items():
+            if sequences.get(column):
+                self.connection.execute(
+                    text(f"SELECT setval(:name, greatest(:position, (SELECT max({quote(column)}) FROM {table})))"),
+                    {"name": sequences[column], "position": position},
+                )
+
+    def _values_of(self, entry: Entry, columns: tuple[str, ...]) -> list[str]:
+        """Return the expressions of an entry's columns, as the types that the table has."""
+        table = quote("public", entry.source)
+        types = {row[0]: row[1] for row in self.connection.execute(text(_TYPES), {"table": table})}
+        return [f"s.{quote(name)}::{types[name]}" for name in columns]
+
+    def _values(self, outcome: Returned) -> None:
+        """Set the values of columns on the rows that are still there; other people's triggers keep still."""
+        entry = outcome.entry
+        pairs = zip(entry.columns, self._values_of(entry, entry.columns), strict=True)
+        new = ", ".join(f"{quote(name)} = coalesce({value}, t.{quote(name)})" for name, value in pairs)
+        rows = f"{entry.table} AS s WHERE {_same_key(entry)}"
+        update = f"UPDATE {quote('public', entry.source)} AS t SET {new} FROM {rows} AND"
+        self.connection.execute(quietly(entry.source, f"{update} s.{MADE}"))
+        with self.connection.begin_nested():
+            self.connection.execute(quietly(entry.source, f"{update} NOT s.{MADE}"))
+        outcome.given = self._count(
+            f"{entry.table} AS s JOIN {quote('public', entry.source)} AS t ON {_same_key(entry)}"
+        )
+        if outcome.given < entry.rows:
+            lost = entry.rows - outcome.given
+            outcome.why.append(say("{count} row(s) of {table} are gone", count=lost, table=entry.source))
+
+    def _count(self, rows: str) -> int:
+        """Count the rows of a FROM clause."""
+        return int(self.connection.exec_driver_sql(f"SELECT count(*) FROM {rows}").scalar_one())
+
+    def end(self) -> None:
+        """Prove that what came back is what was put away, and take it from the shelf. Raises ``MigrationFailed``."""
+        if not self.returned:
+            return
+        with self.run.step("unshelve") as step:
+            for outcome in self.returned:
+                self._prove(outcome)
+            drop_empty(self.connection)
+            self.run.result["unshelved"] = [outcome.as_json() for outcome in self.returned]
+            back = sum(outcome.back for outcome in self.returned)
+            left = sum(outcome.entry.rows for outcome in self.returned) - back
+            step.detail = say("{back} row(s) put back, {left} left on the shelf", back=back, left=left)
+
+    def _prove(self, outcome: Returned) -> None:
+        """Find every row that was given back again, value by value; keep on the shelf what did not come back."""
+        entry = outcome.entry
+        if not outcome.fits:
+            replace(entry, why=tuple(str(reason) for reason in outcome.why)).label(self.connection)
+            return
+        equal = self._equal(entry)
+        outcome.back = self._count(f"{entry.table} AS s JOIN {quote('public', entry.source)} AS t ON {equal}")
+        if outcome.back < outcome.given:
+            raise MigrationFailed(
+                say("{object}: what came back is not what was put away", object=entry.object),
+                hint=say("Nothing was changed. `tool shelf show {run}` tells what is there.", run=entry.run_id),
+            )
+        if outcome.back == entry.rows:
+            self.connection.exec_driver_sql(f"DROP TABLE {entry.table}")
+            return
+        self.connection.exec_driver_sql(
+            f"DELETE FROM {entry.table} AS s USING {quote('public', entry.source)} AS t WHERE {equal}"
+        )
+        left = table_fingerprint(self.connection, SHELF, entry.name, entry.fingerprinted)
+        if not outcome.why:
+            outcome.why.append(say("{count} row(s): their place is taken, or the table refuses them", count=left.rows))
+        why = tuple(str(reason) for reason in outcome.why)
+        replace(entry, rows=left.rows, digest=left.digest, why=why).label(self.connection)
+
+    def _equal(self, entry: Entry) -> str:
+        """Return the condition that a row of ``t`` is the one of ``s``, in every value."""
+        values = self._values_of(entry, entry.columns)
+        if entry.kind == COLUMNS:
+            values = [f"coalesce({value}, t.{quote(name)})" for name, value in zip(entry.columns, values, strict=True)]
+        ours = ", ".join(f"t.{quote(name)}" for name in entry.columns)
+        return f"{_same_key(entry)} AND ROW({ours})::text = ROW({', '.join(values)})::text"
+
+
+def _same_key(entry: Entry) -> str:
+    """Return the condition that a row of ``t`` has the key of the row ``s`` of the shelf."""
+    return " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in entry.key)
