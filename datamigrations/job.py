@@ -82,13 +82,17 @@ class Counts:
 
 @dataclass
 class Job:
-    """An import inside its transaction; ``mapped``: how many source users came into the map."""
+    """An import inside its transaction.
+
+    ``kept``: rows of each table that differ but stay as they are; ``mapped``: source users that came into the map.
+    """
 
     connection: Connection
     run: Run
     options: ImportOptions
     sources: Mapping[str, SourceTable]
     counts: dict[str, Counts] = field(default_factory=lambda: defaultdict(Counts))
+    kept: dict[str, int] = field(default_factory=dict)
     mapped: int = 0
 
     def execute(self, sql: str, **values: Any) -> int:

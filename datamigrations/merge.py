@@ -203,7 +203,7 @@ def count(job: Job, source: SourceTable) -> None:
     """Count what became of the rows, apart from those that were written."""
     table, counts = source.table, job.counts[source.table.name]
     counts.quarantined = quarantine.keep(job, source)
-    counts.unchanged = int(
-        job.scalar(f"SELECT count(*) FROM plan_{table.name} WHERE action IN ('unchanged', 'kept')") or 0
-    )
-    counts.defaulted = int(job.scalar(f"SELECT count(*) FROM plan_{table.name} WHERE defaulted") or 0)
+    of_plan = f"SELECT count(*) FROM plan_{table.name} WHERE"
+    job.kept[table.name] = int(job.scalar(f"{of_plan} action = 'kept'"))
+    counts.unchanged = int(job.scalar(f"{of_plan} action = 'unchanged'")) + job.kept[table.name]
+    counts.defaulted = int(job.scalar(f"{of_plan} defaulted"))

@@ -121,6 +121,7 @@ def _reconcile(job: Job) -> None:
     result = job.run.result
     result["tables"] = {table.name: job.counts[table.name].as_json() for table in TABLES}
     result["reasons"] = quarantine.reasons(job)
+    result["kept"] = {name: rows for name, rows in sorted(job.kept.items()) if rows}
     reconcile.balance(job)
     quarantined, limit = sum(counts.quarantined for counts in job.counts.values()), job.options.max_quarantined
     if limit is not None and quarantined > limit:

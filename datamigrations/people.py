@@ -89,7 +89,9 @@ def merge(job: Job, source: SourceTable) -> None:
     counts.updated = _take_over(job)
     _remember_matches(job)
     counts.merged = int(job.scalar("SELECT count(*) FROM people WHERE matched_by = 'merged'"))
-    counts.unchanged = int(job.scalar("SELECT count(*) FROM plan_users WHERE action <> 'update'"))
+    job.kept[USERS.name] = int(job.scalar("SELECT count(*) FROM plan_users WHERE action = 'kept'"))
+    counts.unchanged = int(job.scalar("SELECT count(*) FROM plan_users WHERE action = 'unchanged'"))
+    counts.unchanged += job.kept[USERS.name]
     counts.quarantined = quarantine.keep(job, source)
 
 

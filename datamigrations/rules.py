@@ -37,6 +37,19 @@ _FALSE = "'f', 'false', '0', 'n', 'no', 'off'"
 
 _TRIMMED = ("email",)
 
+# PostgreSQL 16 can test input without an exception, and so without a subtransaction for each value.
+# https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-VALIDITY
+_SOFT_INPUT = (16,)
+_SOFT_JSON = """
+CREATE OR REPLACE FUNCTION pg_temp.json_value(text) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF pg_input_is_valid($1, 'jsonb') THEN
+        RETURN $1::jsonb;
+    END IF;
+    RETURN NULL;
+END $$
+"""
+
 _NATIVE = {Kind.UUID: ("uuid",), Kind.BOOLEAN: ("boolean",), Kind.TIME: ("timestamptz",), Kind.JSON: ("jsonb",)}
 _NOT = {
     Kind.UUID: ("not_a_uuid", "is not a uuid"),
@@ -57,15 +70,9 @@ class Rule:
 
 def create_helpers(connection: Connection) -> None:
     """Create the session's functions for what no expression can test without raising (``pg_temp``)."""
-    sql = HELPERS_SQL.read_text(encoding="utf-8")
-    # PostgreSQL 16 tests input without an exception's subtransaction; before, plpgsql has to catch one.
-    soft = "SELECT CASE WHEN pg_input_is_valid($1, 'jsonb') THEN $1::jsonb END"
-    double = soft.replace("'", "''")
-    if connection.dialect.server_version_info >= (16,):  # type: ignore[operator]
-        sql += (
-            f"CREATE OR REPLACE FUNCTION pg_temp.json_value(text) RETURNS jsonb LANGUAGE sql IMMUTABLE AS '{double}';"
-        )
-    connection.exec_driver_sql(sql)
+    connection.exec_driver_sql(HELPERS_SQL.read_text(encoding="utf-8"))
+    if connection.dialect.server_version_info >= _SOFT_INPUT:  # type: ignore[operator]
+        connection.exec_driver_sql(_SOFT_JSON)
 
 
 def is_direct(field: Field, staged: Staged) -> bool:

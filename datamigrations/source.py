@@ -208,7 +208,8 @@ def _lock(connection: Connection, relations: dict[str, str], lock_timeout: float
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(lock_timeout * 1000)}")
     name = ", ".join(relations)
     try:
-        connection.exec_driver_sql(f"LOCK TABLE {', '.join(relations.values())} IN ACCESS SHARE MODE".replace("%", "%%"))
+        listed = ", ".join(relations.values()).replace("%", "%%")
+        connection.exec_driver_sql(f"LOCK TABLE {listed} IN ACCESS SHARE MODE")
     except DBAPIError as error:
         if sqlstate(error) in {LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED}:
             raise LockNotAcquired(

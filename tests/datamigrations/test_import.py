@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from datamigrations.pagtive import ImportOptions, import_pagtive
+from rollout.run import Run, Silent
 from rollout.sample_data.pagtive import fill_pagtive
 from tests.fixtures.legacy import picture
 from tests.fixtures.pagtive import TARGETS, figures, imported, uid
@@ -19,6 +21,16 @@ SELECT u.username, u.email, u.phone_number, u.status::text, u.role, u.agreed_agr
        u.updated_at AT TIME ZONE 'UTC', u.last_login AT TIME ZONE 'UTC', left(u.password_hash, 1)
 FROM users u JOIN tenants t ON t.id = u.tenant_id JOIN profiles p ON p.user_id = u.id
 JOIN workspace_mappings w ON w.user_id = u.id JOIN user_credits c ON c.user_id = u.id WHERE u.id = %s
+"""
+
+PROJECT = """
+SELECT id::text, user_id::text, project_name, pages, style_tags, reference_files, batch_id, batch_index, is_public,
+       is_featured FROM pagtive_projects
+"""
+PAGE = "SELECT project_id::text, page_id, script, styles, html, images, version_id::text FROM pagtive_project_details"
+LOG = """
+SELECT id::text, user_id::text, project_id::text, page_id, usage_total_tokens,
+       response_timestamp AT TIME ZONE 'Asia/Shanghai' FROM pagtive_llm_logs
 """
 
 
@@ -64,12 +76,15 @@ def test_a_new_user_of_whom_little_is_known(settings, source, target):
     run = imported(settings)
     row = as_text(target.run(NEW_USER, person)[0])
     assert row[:11] == ["user_00000001", None, None, "ACTIVE", "user", None, None, None, "user", "pagtive", "False"]
-    assert target.one("SELECT created_at = updated_at AND created_at > now() - interval '1 minute' FROM users WHERE id = %s", person)
+    now = "SELECT created_at = updated_at AND created_at > now() - interval '1 minute' FROM users WHERE id = %s"
+    assert target.one(now, person)
     assert run.result["tables"]["users"]["defaulted"] == 1
     assert run.result["accounts_created"] == 0
 
 
-@pytest.mark.parametrize(("source_server", "verified"), [("typical", "2024-01-01"), ("text", True)], indirect=["source_server"])
+@pytest.mark.parametrize(
+    ("source_server", "verified"), [("typical", "2024-01-01"), ("text", True)], indirect=["source_server"]
+)
 def test_email_verified_is_a_time_or_true(settings, source, target, verified):
     """Whichever way an installation says it; NULL and false are no."""
     source.user(1, email_verified=verified)
@@ -111,19 +126,16 @@ def test_values_of_the_other_tables(settings, source, target):
         1, user, project_name="官网", pages='[{"id": 1}]', batch_id="b", batch_index=3, is_public=True,
         created_at="2024-02-01 08:00", updated_at="2024-02-02 08:00",
     )  # fmt: skip
-    source.run("UPDATE projects SET style_tags = ARRAY['\"dark\"', '{\"a\": [1]}']::jsonb[]")
+    source.run("UPDATE projects SET style_tags = ARRAY['\"dark\"', '{\"a\": [1]}']::jsonb[], is_featured = NULL")
     source.page(project, 7, script="s\\t", styles="c", html="<p>\n'\"</p>", images='["x"]', versionId=uid(1, 4))
     source.log(1, user, project_id=project, page_id=7, response_timestamp="2024-04-02", usage_total_tokens=5)
     source.code(1, "A-1", status="used", used_at="2024-05-02", used_by_user_id=user)
     imported(settings)
-    projects = "SELECT id::text, user_id::text, project_name, pages, style_tags, reference_files, batch_id, batch_index, is_public, is_featured FROM pagtive_projects"
-    assert target.run(projects) == [(project, user, "官网", [{"id": 1}], ["dark", {"a": [1]}], [], "b", 3, True, False)]
+    assert target.run(PROJECT) == [(project, user, "官网", [{"id": 1}], ["dark", {"a": [1]}], [], "b", 3, True, False)]
     times = "SELECT (created_at AT TIME ZONE 'UTC')::text, (updated_at AT TIME ZONE 'UTC')::text FROM pagtive_projects"
     assert target.run(times) == [("2024-02-01 00:00:00", "2024-02-02 00:00:00")]
-    details = "SELECT project_id::text, page_id, script, styles, html, images, version_id::text FROM pagtive_project_details"
-    assert target.run(details) == [(project, 7, "s\\t", "c", "<p>\n'\"</p>", ["x"], uid(1, 4))]
-    logs = "SELECT id::text, user_id::text, project_id::text, page_id, usage_total_tokens, response_timestamp AT TIME ZONE 'Asia/Shanghai' FROM pagtive_llm_logs"
-    assert [as_text(row) for row in target.run(logs)] == [[uid(1, 2), user, project, "7", "5", "2024-04-02 00:00:00"]]
+    assert target.run(PAGE) == [(project, 7, "s\\t", "c", "<p>\n'\"</p>", ["x"], uid(1, 4))]
+    assert [as_text(row) for row in target.run(LOG)] == [[uid(1, 2), user, project, "7", "5", "2024-04-02 00:00:00"]]
     codes = "SELECT id::text, code, status, used_by_user_id::text FROM pagtive_invitation_codes"
     assert target.run(codes) == [(uid(1, 3), "A-1", "used", user)]
 
@@ -156,8 +168,8 @@ def test_times_with_a_zone_are_kept(settings, source, target):
         ("294276-12-31 23:59", "America/New_York", None),
     ],
 )
-def test_odd_times(settings, source, target, naive, zone, utc):
-    """Times that a clock shows twice or never are read as PostgreSQL does; the ends of the range do not stop anything."""
+def test_odd_times(settings, source, target, naive, zone, utc):  # noqa: PLR0917
+    """Times that a clock shows twice or never are read as PostgreSQL does; the ends of the range stop nothing."""
     source.user(1, created_at=naive)
     run = imported(settings, source_timezone=zone)
     if utc is None:
@@ -189,7 +201,8 @@ def test_logs_of_nobody_and_of_unknown_projects(settings, source, target):
     source.log(1, None)
     source.log(2, user, project_id=uid(99, 1))
     run = imported(settings)
-    assert target.run("SELECT user_id::text, project_id FROM pagtive_llm_logs ORDER BY id") == [(None, None), (user, None)]
+    found = target.run("SELECT user_id::text, project_id FROM pagtive_llm_logs ORDER BY id")
+    assert found == [(None, None), (user, None)]
     assert run.result["logs_without_project"] == 1
 
 
@@ -278,8 +291,8 @@ def test_another_tenant(settings, source, target):
     """New users go to the tenant that is named, which is used as it is where it exists."""
     source.user(1)
     imported(settings, tenant="hengxin")
-    found = target.run("SELECT t.tenant_code, t.name FROM users u JOIN tenants t ON t.id = u.tenant_id WHERE u.id = %s", uid(1))
-    assert found == [("hengxin", "恒信律师事务所")]
+    of_user = "SELECT t.tenant_code, t.name FROM users u JOIN tenants t ON t.id = u.tenant_id WHERE u.id = %s"
+    assert target.run(of_user, uid(1)) == [("hengxin", "恒信律师事务所")]
     assert target.one("SELECT count(*) FROM tenants WHERE tenant_code = 'pagtive'") == 0
 
 
@@ -306,20 +319,11 @@ def test_progress_is_told(settings, source):
     source.project(1, user)
     heard = {}
 
-    class Ears:
+    class Ears(Silent):
         """A listener that keeps the progress."""
 
-        def step_started(self, name): ...
-
-        def step_ended(self, step): ...
-
-        def note(self, message): ...
-
-        def progress(self, name, done, total, unit):
+        def progress(self, name, done, _total, unit):
             heard[name] = (done, unit)
-
-    from datamigrations.pagtive import ImportOptions, import_pagtive
-    from rollout.run import Run
 
     import_pagtive(settings, Run("pagtive import", listener=Ears()), ImportOptions())
     assert heard["copy users"] == (1, "rows")
@@ -336,7 +340,7 @@ def test_a_large_page_is_as_it_was(settings, source, target):
     assert target.run(digest.format("pagtive_project_details")) == source.run(digest.format("project_details"))
 
 
-def test_one_job_brings_the_same_as_two(settings, source_server, target_server, monkeypatch):
+def test_one_job_brings_the_same_as_two(settings, source_server, monkeypatch):
     """A table that is copied in parts is whole: nothing is lost, nothing comes twice."""
     monkeypatch.setattr("datamigrations.staging._SPLIT_BYTES", 0)
     fill(source_server, dirty=0.2)

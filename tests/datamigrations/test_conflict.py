@@ -1,0 +1,261 @@
+"""Which side wins where both have a row and they differ, and what matched users take over."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fixtures.pagtive import figures, imported, uid
+
+
+@pytest.fixture
+def shared(settings, source, target):
+    """Import one user, one project and one page; return the project's id."""
+    project = source.project(1, source.user(1), project_name="imported")
+    source.page(project, 1, html="imported")
+    source.log(1, uid(1), status="pending")
+    source.code(1, "A")
+    imported(settings)
+    assert target.one("SELECT project_name FROM pagtive_projects") == "imported"
+    return project
+
+
+def change_source(source, when):
+    """Change the project in the source."""
+    source.run("UPDATE projects SET project_name = 'source', updated_at = %s", when)
+
+
+def change_target(target, when=None):
+    """Edit the project in the target, as an application does: our trigger sets updated_at unless it is given."""
+    target.run("UPDATE pagtive_projects SET project_name = 'target'" + (f", updated_at = '{when}'" if when else ""))
+
+
+@pytest.mark.parametrize(
+    ("options", "source_when", "wins"),
+    [
+        ({}, "2024-05-01", "target"),
+        ({}, "2030-01-01", "source"),
+        ({"on_conflict": "source"}, "2024-05-01", "source"),
+        ({"on_conflict": "keep"}, "2030-01-01", "target"),
+    ],
+)
+def test_a_row_that_both_sides_changed(settings, source, target, shared, options, source_when, wins):  # noqa: PLR0917
+    """The newer one wins, or the side that the operator named; then a further import changes nothing."""
+    change_target(target)
+    change_source(source, source_when)
+    run = imported(settings, **options)
+    assert target.one("SELECT project_name FROM pagtive_projects WHERE id = %s", shared) == wins
+    assert figures(run, "projects") == {"read": 1, "updated" if wins == "source" else "unchanged": 1}
+    assert run.result["kept"] == ({"projects": 1} if wins == "target" else {})
+    assert figures(imported(settings, **options), "projects") == {"read": 1, "unchanged": 1}
+
+
+@pytest.mark.parametrize("option", ["newer", "source"])
+def test_a_newer_source_row(settings, source, target, shared, option):
+    """A row that only the source changed comes over, and carries the source's time."""
+    change_source(source, "2024-09-09 08:00")
+    run = imported(settings, on_conflict=option)
+    assert figures(run, "projects") == {"read": 1, "updated": 1}
+    stands = "SELECT project_name, (updated_at AT TIME ZONE 'UTC')::text FROM pagtive_projects WHERE id = %s"
+    assert target.run(stands, shared) == [("source", "2024-09-09 00:00:00")]
+
+
+def test_a_row_changed_in_the_target_only(settings, target, shared, touched):
+    """The source has not moved: the edit stays, and not even the row version changes."""
+    change_target(target)
+    before = touched()
+    run = imported(settings)
+    assert figures(run, "projects") == {"read": 1, "unchanged": 1}
+    assert run.result["kept"] == {"projects": 1}
+    assert touched() == before
+    assert target.one("SELECT project_name FROM pagtive_projects WHERE id = %s", shared) == "target"
+
+
+def test_a_source_that_does_not_keep_its_times(settings, source, target, shared):
+    """Changed under the same updated_at: it comes over as long as nobody has edited the row here, with the same time."""
+    source.run("UPDATE projects SET project_name = 'source'")
+    run = imported(settings)
+    assert figures(run, "projects") == {"read": 1, "updated": 1}
+    stands = "SELECT project_name, (updated_at AT TIME ZONE 'Asia/Shanghai')::text FROM pagtive_projects WHERE id = %s"
+    assert target.run(stands, shared) == [("source", "2024-02-02 00:00:00")]
+    assert figures(imported(settings), "projects") == {"read": 1, "unchanged": 1}
+    change_target(target, "2024-02-02 00:00:00+08")
+    source.run("UPDATE projects SET project_name = 'source again'")
+    assert imported(settings).result["kept"] == {"projects": 1}
+
+
+def test_a_source_without_times(settings, source, target):
+    """Neither time is known: a change comes over as long as nobody has edited the row here."""
+    source.project(1, source.user(1), created_at=None, updated_at=None)
+    imported(settings)
+    created = target.one("SELECT created_at FROM pagtive_projects")
+    source.run("UPDATE projects SET project_name = 'source'")
+    assert figures(imported(settings), "projects")["updated"] == 1
+    assert figures(imported(settings), "projects")["unchanged"] == 1
+    assert target.run("SELECT created_at = %s, updated_at > created_at FROM pagtive_projects", created) == [
+        (True, True)
+    ]
+    change_target(target)
+    source.run("UPDATE projects SET project_name = 'source again'")
+    assert imported(settings).result["kept"] == {"projects": 1}
+
+
+def test_pages_logs_and_codes_follow_the_same_rule(settings, source, target, shared):
+    """A log is as new as its answer, a code as its use."""
+    source.run("UPDATE project_details SET html = 'source', updated_at = '2024-09-01'")
+    source.run("UPDATE llmlog SET status = 'success', response_timestamp = '2024-04-02', response_content = 'answer'")
+    source.run("UPDATE invitation_codes SET status = 'used', used_at = '2024-06-01', used_by_user_id = %s", uid(1))
+    run = imported(settings)
+    for name in ("project_details", "llm_logs", "invitation_codes"):
+        assert figures(run, name) == {"read": 1, "updated": 1}
+    assert target.one("SELECT html FROM pagtive_project_details WHERE project_id = %s", shared) == "source"
+    assert target.run("SELECT status, response_content FROM pagtive_llm_logs") == [("success", "answer")]
+    target.run("UPDATE pagtive_invitation_codes SET status = 'expired', used_at = '2025-01-01'")
+    target.run("UPDATE pagtive_llm_logs SET status = 'failed'")
+    run = imported(settings)
+    assert run.result["kept"] == {"invitation_codes": 1, "llm_logs": 1}
+    source.run("UPDATE llmlog SET response_content = 'late', response_timestamp = '2024-04-03'")
+    assert figures(imported(settings), "llm_logs") == {"read": 1, "updated": 1}
+
+
+def test_a_project_that_changed_hands(settings, source, target, shared):
+    """The owner is a value like any other."""
+    second = source.user(2)
+    source.run("UPDATE projects SET user_id = %s, updated_at = '2024-09-01'", second)
+    imported(settings)
+    assert target.one("SELECT user_id::text FROM pagtive_projects WHERE id = %s", shared) == second
+
+
+def test_the_id_of_a_page_stays(settings, source, target, shared):
+    """An update keeps the target's own key, and columns that the source does not have."""
+    before = target.one("SELECT id FROM pagtive_project_details")
+    target.run("UPDATE pagtive_projects SET reference_files = '[1]', updated_at = updated_at + interval '1 second'")
+    source.run("UPDATE project_details SET html = 'source', updated_at = '2024-09-01'")
+    change_source(source, "2024-09-01")
+    imported(settings)
+    assert target.one("SELECT id FROM pagtive_project_details") == before
+    found = target.run("SELECT project_name, reference_files FROM pagtive_projects WHERE id = %s", shared)
+    assert found == [("source", [1])]
+
+
+QUIET = "ALTER TABLE users DISABLE TRIGGER USER"
+"""The sample's neighbours have a trigger on users that sets updated_at on every change."""
+
+
+def whole(target, user):
+    """Return the row of a user, without what matched users take over."""
+    row = target.one("SELECT to_jsonb(u) FROM users u WHERE id = %s", user)
+    return {name: value for name, value in row.items() if name not in {"status", "role", "agreed_agreement_version"}}
+
+
+def taken(target, user):
+    """Return what matched users take over."""
+    return target.run("SELECT status::text, role, agreed_agreement_version FROM users WHERE id = %s", user)[0]
+
+
+def test_matched_users_take_over_three_columns(settings, source, target):
+    """Status, role and agreed version where the source has them; everything else of the user stays."""
+    user = target.lawsker_user(1, email="a@example.com", role="admin", agreed_agreement_version="old")
+    other = target.lawsker_user(2, email="b@example.com", role="admin", agreed_agreement_version="old")
+    target.run(QUIET)
+    before = whole(target, user)
+    source.user(1, email="A@example.com", status=2, role="verified", agreed_agreement_version="v2", name="其他")
+    source.user(2, email="b@example.com", status=None, role=None, agreed_agreement_version=None)
+    run = imported(settings)
+    assert figures(run, "users") == {"read": 2, "updated": 1, "unchanged": 1}
+    assert taken(target, user) == ("BANNED", "user", "v2")
+    assert taken(target, other) == ("ACTIVE", "admin", "old")
+    assert whole(target, user) == before
+    assert target.one("SELECT count(*) FROM user_accounts") == run.result["accounts_created"] == 0
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "withheld"),
+    [
+        ("user", "admin", True),
+        ("user", "super_admin", True),
+        ("admin", "super_admin", True),
+        ("admin", "admin", False),
+        ("super_admin", "admin", False),
+        ("admin", "user", False),
+        ("user", "verified", False),
+    ],
+)
+def test_roles_rise_only_when_allowed(settings, source, target, there, here, withheld):  # noqa: PLR0917
+    """A role that would rise is withheld and reported, run after run, until it is allowed; the rest is taken over."""
+    user = target.lawsker_user(1, email="a@example.com", role=there)
+    person = source.user(1, email="a@example.com", role=here, agreed_agreement_version="v2")
+    runs = [imported(settings), imported(settings)]
+    wanted = {"verified": "user"}.get(here, here)
+    assert taken(target, user) == ("ACTIVE", there if withheld else wanted, "v2")
+    for run in runs:
+        assert run.result["role_escalations_withheld"] == withheld
+        listed = [{"source_id": person, "user_id": user, "from": there, "to": here}] if withheld else []
+        assert run.result["role_escalations"] == listed
+    run = imported(settings, allow_role_escalation=True)
+    assert taken(target, user)[1] == wanted
+    assert run.result["role_escalations_withheld"] == 0
+
+
+def test_new_users_bring_their_role(settings, source, target):
+    """Somebody who did not exist before may be an admin; but later it may not rise unless allowed."""
+    person = source.user(1, role="admin")
+    imported(settings)
+    assert taken(target, person)[1] == "admin"
+    source.run("UPDATE users SET role = 'super_admin', updated_at = '2030-01-01'")
+    assert imported(settings).result["role_escalations_withheld"] == 1
+    assert taken(target, person)[1] == "admin"
+
+
+@pytest.mark.parametrize(("option", "status"), [("newer", "BANNED"), ("source", "BANNED"), ("keep", "ACTIVE")])
+def test_first_match_of_a_user(settings, source, target, option, status):
+    """Matched for the first time, a user takes over whatever the times say, unless the target is to be kept."""
+    user = target.lawsker_user(1, email="a@example.com", updated_at="2029-01-01+00")
+    source.user(1, email="a@example.com", status=2)
+    imported(settings, on_conflict=option)
+    assert taken(target, user)[0] == status
+
+
+@pytest.mark.parametrize("matched", [True, False], ids=["matched", "created"])
+@pytest.mark.parametrize(
+    ("edit", "source_when", "option", "status"),
+    [
+        (None, "2024-09-01", "newer", "BANNED"),
+        (None, "2024-01-02", "newer", "BANNED"),
+        ("2024-10-01", "2024-09-01", "newer", "PENDING"),
+        ("2024-10-01", "2024-11-01", "newer", "BANNED"),
+        ("2024-10-01", "2024-09-01", "source", "BANNED"),
+        ("2024-10-01", "2024-11-01", "keep", "PENDING"),
+    ],
+)
+def test_a_user_imported_before(settings, source, target, matched, edit, source_when, option, status):  # noqa: PLR0917
+    """Edited here since the import, the newer wins; not edited, the source's status comes, newer or of the same time."""
+    email = "a@example.com"
+    target.run(QUIET)
+    user = target.lawsker_user(1, email=email) if matched else uid(1)
+    source.user(1, email=email)
+    imported(settings)
+    if edit:
+        target.run("UPDATE users SET status = 'PENDING', updated_at = %s WHERE id = %s", f"{edit}+00", user)
+    source.run("UPDATE users SET status = 2, updated_at = %s", source_when)
+    imported(settings, on_conflict=option)
+    assert taken(target, user)[0] == status
+    assert figures(imported(settings, on_conflict=option), "users") == {"read": 1, "unchanged": 1}
+
+
+def test_other_peoples_triggers_fire_and_stay(settings, source, target):
+    """A trigger of others on users sees what the import writes, as any write; it is enabled as before."""
+    target.run("CREATE TABLE public.seen (what text, who uuid)")
+    target.run(
+        "CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN"
+        " INSERT INTO public.seen VALUES (TG_OP, NEW.id); NEW.updated_at = now(); RETURN NEW; END$$"
+    )
+    target.run("CREATE TRIGGER see BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION public.see()")
+    target.run("CREATE TRIGGER see_new AFTER INSERT ON users FOR EACH ROW EXECUTE FUNCTION public.see()")
+    user = target.lawsker_user(1, email="a@example.com")
+    target.run("DELETE FROM public.seen")
+    source.user(1, email="a@example.com", status=2)
+    created = source.user(2)
+    imported(settings)
+    assert sorted(target.run("SELECT what, who::text FROM public.seen")) == [("INSERT", created), ("UPDATE", user)]
+    assert target.run("SELECT DISTINCT tgenabled FROM pg_trigger WHERE tgname IN ('see', 'see_new')") == [("O",)]
+    assert figures(imported(settings), "users") == {"read": 2, "unchanged": 2}
