@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from alembic import command
 from sqlalchemy.exc import DBAPIError
 
-from rollout import adopt, environment, interrupt, plan, preserve, report, transaction, verify
+from rollout import adopt, declared, environment, interrupt, plan, preserve, report, transaction, verify
 from rollout.database import first_line, quote, raw_connection, sqlstate
 from rollout.errors import (
     CHANGED,
@@ -59,7 +59,9 @@ def change(
         transaction.open_transaction(session.engine, _locks(session, steps), **limits) as connection,
     ):
         with interrupt.cancelling(raw_connection(connection)):
-            preexisting, before = _fingerprint(connection, run, steps, deep=deep, below_baseline=below_baseline)
+            preexisting = environment.prepare(connection, steps, below_baseline=below_baseline)
+            said = declared.by(connection, steps, preexisting)
+            before = _fingerprint(connection, run, said, deep=deep)
             if first is not None:
                 first(connection)
             with run.step("downgrade" if steps.downwards else "upgrade") as step:
@@ -67,7 +69,7 @@ def change(
                 environment.finish(connection, steps)
                 step.detail = say("{count} revision(s)", count=len(steps.revisions))
             with run.step("verify") as step:
-                _verify_inside(connection, run, steps, before)
+                _verify_inside(connection, run, steps, before, said)
                 step.detail = say("{passed} checks passed", passed=run.result["summary"]["passed"])
         with interrupt.finishing(), run.step("commit"):
             transaction.commit(connection, session.engine)
@@ -78,28 +80,24 @@ def change(
 
 def _locks(session: Session, steps: plan.Plan) -> dict[str, str]:
     """Return the locks to take: those that the revisions declare, on tables that are there."""
-    declared = steps.locks()
-    return {table: declared[table] for table in plan.existing_tables(session.own, declared)}
+    wanted = steps.locks()
+    return {table: wanted[table] for table in plan.existing_tables(session.own, wanted)}
 
 
-def _fingerprint(
-    connection: Connection, run: Run, steps: plan.Plan, *, deep: bool, below_baseline: bool
-) -> tuple[frozenset[str], preserve.Before]:
-    """Learn what was there before us, and fingerprint everything that exists."""
+def _fingerprint(connection: Connection, run: Run, said: declared.Declared, *, deep: bool) -> preserve.Before:
+    """Fingerprint everything that exists, and say what cannot be."""
     with run.step("fingerprint") as step:
-        preexisting = environment.prepare(connection, steps, below_baseline=below_baseline)
-        leaving = _leaving(connection, steps, preexisting)
-        before = preserve.take(connection, adopt.WRITTEN, leaving=leaving, deep=deep)
+        before = preserve.take(connection, adopt.WRITTEN, said, deep=deep)
         run.result["preserved"] = before.preserved()
         step.detail = say("{tables} tables, {rows} rows", **before.preserved())
-    return preexisting, before
-
-
-def _leaving(connection: Connection, steps: plan.Plan, preexisting: frozenset[str]) -> frozenset[str]:
-    """Return the objects that a downgrade takes away."""
-    if not steps.downwards:
-        return frozenset()
-    return frozenset(key for key, _ in adopt.made_by(connection, steps) if key not in preexisting)
+        if before.large_objects or before.foreign_tables:
+            step.detail = say(
+                "{tables} tables, {rows} rows; not looked into: {large} large objects, {foreign} foreign tables",
+                large=before.large_objects,
+                foreign=before.foreign_tables,
+                **before.preserved(),
+            )
+    return before
 
 
 def _run_revisions(connection: Connection, steps: plan.Plan, preexisting: frozenset[str]) -> None:
@@ -112,12 +110,13 @@ def _run_revisions(connection: Connection, steps: plan.Plan, preexisting: frozen
         command.upgrade(config, steps.target or plan.HEAD)
 
 
-def _verify_inside(connection: Connection, run: Run, steps: plan.Plan, before: preserve.Before) -> None:
+def _verify_inside(
+    connection: Connection, run: Run, steps: plan.Plan, before: preserve.Before, said: declared.Declared
+) -> None:
     """Run every check, and the proof that nothing that existed changed; an error rolls everything back."""
     subject = verify.subject_at(connection, steps.target, in_upgrade=not steps.downwards)
     outcome = verify.run_areas(subject, verify.VERIFIED)
-    ours = verify.subject_at(connection, steps.start if steps.downwards else steps.target).manifest
-    changed = preserve.compare(connection, before, ours, subject.baseline)
+    changed = preserve.compare(connection, before, said)
     outcome.findings += changed
     outcome.failed += bool(changed)
     outcome.passed += not changed

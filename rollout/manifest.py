@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from rollout.catalog import definition_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from rollout.catalog import Catalog, Definition
 
@@ -48,6 +48,16 @@ class Manifest:
             if self.made_by[key] == revision and key.startswith((f"column {table}.", f"constraint {table}.")):
                 yield key, definition
 
+    def was_there(self, key: str, preexisting: Collection[str]) -> bool:
+        """Tell whether an object was there before us, itself or as a part of a table that was."""
+        if key in preexisting:
+            return True
+        name = key.partition(" ")[2]
+        if key.startswith("sequence "):
+            name = str(self.objects.get(key, {}).get("owned_by", name))
+        table = f"table {name.rpartition('.')[0]}"
+        return table in preexisting and key in self.made_by and self.made_by.get(table) == self.made_by[key]
+
 
 @cache
 def _file(revision: str) -> dict[str, Catalog | list[str]]:
@@ -70,6 +80,15 @@ def at(revisions: Iterable[str], *, major: int) -> Manifest:
         manifest.objects.update(added)
         manifest.made_by.update(dict.fromkeys(added, revision))
     return manifest
+
+
+def touched(revisions: Iterable[str], *, major: int) -> set[str]:
+    """Return the keys of everything that these revisions make, alter or take away on a server of this major version."""
+    keys: set[str] = set()
+    for values in map(_file, revisions):
+        for part in ("added", "changed", "removed"):
+            keys |= {*values[part], *_variant(values, part, major)}
+    return keys
 
 
 def _variant(values: dict[str, Catalog | list[str]], part: str, major: int) -> Catalog:

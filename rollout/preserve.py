@@ -1,16 +1,18 @@
 """Proof that nothing that existed was touched, taken before and compared after, inside the upgrade's transaction.
 
-For every object: what the catalogs say of it. For tables that revisions write to: a hash of the content, on the columns
-they had. For all others, without reading them: this transaction's own write counters (``pg_stat_xact_user_tables``) and
-unchanged ``relfilenode`` (TRUNCATE and rewrites show only there). Sequences may only advance.
+For every object: what the catalogs say of it, and where it stands in them. For tables that revisions write to: a hash
+of the content, on the columns they had. For all others, without reading them: this transaction's own write counters
+(``pg_stat_xact_user_tables``) and unchanged ``relfilenode`` (TRUNCATE and rewrites show only there). Sequences may
+only advance. What is new must be declared by a revision.
 https://www.postgresql.org/docs/current/monitoring-stats.html
 
-Not covered: large objects, and rows of foreign tables (they live elsewhere).
+Not covered: large objects, and rows of foreign tables (they live elsewhere); how many there are is told.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from rollout.catalog import Catalog
-    from rollout.manifest import Manifest
+    from rollout.declared import Declared
+
+FACTS_SQL = Path(__file__).parent / "sql" / "catalog_facts.sql"
 
 _TABLES = """
 SELECT c.oid, n.nspname, c.relname, c.relfilenode, greatest(c.reltuples, 0)::bigint,
@@ -38,13 +42,35 @@ WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname !~ '^pg_'
 """
 
 _SEQUENCES = """
-SELECT quote_ident(schemaname) || '.' || quote_ident(sequencename), last_value, increment_by FROM pg_sequences
-WHERE schemaname !~ '^pg_' AND schemaname NOT IN ('information_schema', 'rollout', 'rollout_shelf')
+SELECT quote_ident(schemaname) || '.' || quote_ident(sequencename) AS name, last_value, increment_by,
+       has_sequence_privilege(quote_ident(schemaname) || '.' || quote_ident(sequencename), 'SELECT') AS readable
+FROM pg_sequences WHERE schemaname !~ '^pg_' AND schemaname NOT IN ('information_schema', 'rollout', 'rollout_shelf')
 """
 
 _COLUMNS = """
 SELECT attname FROM pg_attribute WHERE attrelid = :oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum
 """
+
+_UNSEEN = """
+SELECT (SELECT count(*) FROM pg_largeobject_metadata), (SELECT count(*) FROM pg_class WHERE relkind = 'f')
+"""
+
+_NAMED = frozenset(
+    [
+        "table",
+        "column",
+        "constraint",
+        "index",
+        "trigger",
+        "function",
+        "view",
+        "sequence",
+        "type",
+        "rule",
+        "policy",
+        "schema",
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +98,8 @@ class Before:
     catalog: Catalog = field(default_factory=dict)
     tables: dict[int, TableState] = field(default_factory=dict)
     sequences: dict[str, tuple[int | None, int]] = field(default_factory=dict)
+    large_objects: int = 0
+    foreign_tables: int = 0
 
     def preserved(self) -> dict[str, int]:
         """Return cli.md's ``preserved``: tables, and rows (counted where hashed, else the planner's estimate)."""
@@ -79,31 +107,26 @@ class Before:
         return {"tables": len(self.tables), "rows": rows}
 
 
-def take(
-    connection: Connection, touched: Collection[str], *, leaving: Collection[str] = (), deep: bool = False
-) -> Before:
+def take(connection: Connection, touched: Collection[str], declared: Declared, *, deep: bool = False) -> Before:
     """Take the fingerprints; ``touched``: tables of schema public whose content is hashed (``deep``: all are).
 
-    ``leaving``: objects (catalog keys) that a downgrade takes away; they are left out.
-
-    Needs ``track_counts``; where it is off and may not be switched on, everything is hashed.
+    What ``declared`` says that a downgrade takes away is left out. Needs ``track_counts``; where it is off and may
+    not be switched on, everything is hashed.
     """
     pin_settings(connection)
     deep = deep or not _counts_are_tracked(connection)
-    there = {key: values for key, values in catalog.read(connection).items() if key not in leaving}
-    gone = {key.removeprefix("sequence ") for key in leaving if key.startswith("sequence ")}
-    positions = {name: value for name, value in _sequences(connection).items() if name.split(".")[-1] not in gone}
-    before = Before(catalog=there, sequences=positions)
+    large_objects, foreign_tables = connection.execute(text(_UNSEEN)).one()
+    before = Before(_everything(connection), {}, _sequences(connection), large_objects, foreign_tables)
     for oid, schema, name, filenode, estimate, *writes in connection.execute(text(_TABLES)).all():
         columns: tuple[str, ...] = ()
         content = None
-        if schema == "public" and f"table {name}" in leaving:
+        if schema == "public" and f"table {name}" in declared.objects:
             continue
         if deep or (schema == "public" and name in touched):
             columns = tuple(
                 column
                 for column in connection.execute(text(_COLUMNS), {"oid": oid}).scalars()
-                if schema != "public" or f"column {name}.{column}" not in leaving
+                if schema != "public" or not declared.is_changed(name, column)
             )
             content = table_fingerprint(connection, schema, name, columns)
         counts = (writes[0] or 0, writes[1] or 0, writes[2] or 0)
@@ -111,31 +134,46 @@ def take(
     return before
 
 
+def _everything(connection: Connection) -> Catalog:
+    """Return what the catalogs say of every object: its definition, and facts that only this proof needs."""
+    there = catalog.read(connection)
+    for key, facts, alone in connection.exec_driver_sql(FACTS_SQL.read_text(encoding="utf-8")):
+        if alone or key in there:
+            there[key] = {**there.get(key, {}), **{name: value for name, value in facts.items() if value is not None}}
+    return there
+
+
 def _counts_are_tracked(connection: Connection) -> bool:
     """Tell whether this session counts its writes; switch it on where that is allowed."""
     if connection.execute(text("SHOW track_counts")).scalar_one() == "on":
         return True
-    superuser = connection.execute(text("SELECT current_setting('is_superuser')")).scalar_one() == "on"
+    superuser: bool = connection.execute(text("SELECT current_setting('is_superuser')")).scalar_one() == "on"
     if superuser:
         connection.execute(text("SET LOCAL track_counts = on"))
     return superuser
 
 
 def _sequences(connection: Connection) -> dict[str, tuple[int | None, int]]:
-    """Return every sequence's last value (None: never used, or not ours to read) and increment."""
-    return {row[0]: (row[1], row[2]) for row in connection.execute(text(_SEQUENCES))}
+    """Return the last value that every sequence gave (None: not ours to read) and its increment.
 
-
-def compare(connection: Connection, before: Before, ours: Manifest, baseline: str) -> list[Finding]:
-    """Compare with what was there; ``ours``: what may differ because a revision declares it.
-
-    ``baseline``: the revision whose objects (the legacy core) are others' as far as this proof is concerned.
+    The view shows nothing of one that gave none since it was set: that one is asked itself.
     """
-    declared = {key for key, revision in ours.made_by.items() if revision != baseline}
+    rows = connection.execute(text(_SEQUENCES)).all()
+    unused = " UNION ALL ".join(
+        f"SELECT {number}, last_value - {row.increment_by} FROM {row.name}"
+        for number, row in enumerate(rows)
+        if row.last_value is None and row.readable
+    )
+    asked = {row[0]: row[1] for row in connection.exec_driver_sql(unused)} if unused else {}
+    return {row.name: (asked.get(number, row.last_value), row.increment_by) for number, row in enumerate(rows)}
+
+
+def compare(connection: Connection, before: Before, declared: Declared) -> list[Finding]:
+    """Compare with what was there: only what ``declared`` says may differ, or be new."""
     return [
-        *_definitions(before.catalog, catalog.read(connection), declared),
+        *_definitions(before.catalog, _everything(connection), declared),
         *_contents(connection, before, declared),
-        *_positions(before.sequences, _sequences(connection)),
+        *_positions(before.sequences, _sequences(connection), declared),
     ]
 
 
@@ -145,26 +183,33 @@ def _finding(subject: str, problem: str) -> Finding:
     return Finding(subject, problem, hint, ERROR, "nothing_that_existed_changed", "structure")
 
 
-def _definitions(before: Catalog, after: Catalog, declared: set[str]) -> Iterator[Finding]:
-    """Yield objects that are gone or differ, their owner, grants and comment included."""
+def _definitions(before: Catalog, after: Catalog, declared: Declared) -> Iterator[Finding]:
+    """Yield objects that are gone, differ (their owner, grants and comment included), or that nobody declared."""
     for key, values in before.items():
-        if key in declared:
+        if key in declared.objects:
             continue
-        subject = key.partition(" ")[2]
         if key not in after:
-            yield _finding(subject, say("{key} is gone", key=key))
+            yield _finding(_name(key), say("{key} is gone", key=key))
         elif after[key] != values:
             how = "; ".join(catalog.differences(values, after[key]))
-            yield _finding(subject, say("{key} changed: {how}", key=key, how=how))
+            yield _finding(_name(key), say("{key} changed: {how}", key=key, how=how))
+    for key in after.keys() - before.keys() - declared.objects:
+        yield _finding(_name(key), say("{key} is new, and nobody declared it", key=key))
 
 
-def _contents(connection: Connection, before: Before, declared: set[str]) -> Iterator[Finding]:
+def _name(key: str) -> str:
+    """Return the subject of a finding about this object: without its kind, where others name it so too."""
+    kind, _, name = key.partition(" ")
+    return name if kind in _NAMED else key
+
+
+def _contents(connection: Connection, before: Before, declared: Declared) -> Iterator[Finding]:
     """Yield tables that were written to, rewritten, or hold something else than before."""
     after = {row[0]: row for row in connection.execute(text(_TABLES)).all()}
     for oid, state in before.tables.items():
         row = after.get(oid)
         if row is None:
-            continue  # its definition is gone too, and has its finding
+            continue  # it is gone or another one of that name, which its catalog entries tell
         if row[3] != state.filenode:
             yield _finding(state.subject, say("the table was rewritten or truncated"))
         inserted, updated, deleted = ((now or 0) - then for now, then in zip(row[5:8], state.writes, strict=True))
@@ -179,13 +224,11 @@ def _contents(connection: Connection, before: Before, declared: set[str]) -> Ite
                         after=found.rows,
                     ),
                 )
-        elif state.schema == "public" and f"table {state.name}" in declared:
-            # A table of ours: seeds and initial rows may come, nothing that was there may change.
-            if updated or deleted:
-                yield _finding(
-                    state.subject, say("{updated} rows updated, {deleted} deleted", updated=updated, deleted=deleted)
-                )
-        elif inserted or updated or deleted:
+            continue
+        if state.schema == "public" and state.name in declared.tables:
+            # Seeds and initial rows may come (and go again), nothing that was there may change.
+            inserted, deleted = (inserted, 0) if declared.downwards else (0, deleted)
+        if inserted or updated or deleted:
             yield _finding(
                 state.subject,
                 say(
@@ -198,10 +241,12 @@ def _contents(connection: Connection, before: Before, declared: set[str]) -> Ite
 
 
 def _positions(
-    before: dict[str, tuple[int | None, int]], after: dict[str, tuple[int | None, int]]
+    before: dict[str, tuple[int | None, int]], after: dict[str, tuple[int | None, int]], declared: Declared
 ) -> Iterator[Finding]:
-    """Yield sequences that went backwards."""
+    """Yield sequences that went backwards; one that is gone is told by the catalogs."""
     for name, (old, increment) in before.items():
-        new = after.get(name, (None, increment))[0]
+        if name not in after or f"sequence {name.removeprefix('public.')}" in declared.objects:
+            continue
+        new = after[name][0]
         if old is not None and (new is None or (new - old) * increment < 0):
             yield _finding(name, say("the sequence went from {old} back to {new}", old=old, new=new))

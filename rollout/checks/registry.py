@@ -68,6 +68,14 @@ class Subject:
         """The revision of the legacy core."""
         return plan.history()[0].id
 
+    def has_whole(self, key: str) -> bool:
+        """Tell whether an object is there with all that its family does with it: rows come after their tables."""
+        families = {one.id: one.family for one in plan.history()}
+        made_by = self.manifest.made_by.get(key)
+        return made_by is not None and plan.families()[families[made_by]] in {
+            one.id for one in plan.up_to(self.revision)
+        }
+
 
 CheckFunction = Callable[[Subject], Iterable[Finding]]
 
@@ -126,10 +134,10 @@ class Outcome:
 
 
 def run_checks(checks: Iterable[Check], subject: Subject) -> Outcome:
-    """Run every check whose objects exist at this revision; report all findings, then let the caller stop."""
+    """Run every check whose objects are there, whole, at this revision; report all, then let the caller stop."""
     outcome = Outcome(0, 0, [])
     for one in checks:
-        if not all(key in subject.manifest for key in one.needs):
+        if not all(subject.has_whole(key) for key in one.needs):
             continue
         found = list(_run(one, subject))
         outcome.findings += found

@@ -11,16 +11,7 @@ from rollout.messages import say
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rollout.manifest import Manifest
-
 _PARTS = ("index ", "trigger ", "rule ", "policy ", "constraint ", "column ")
-
-
-def _was_there(subject: Subject, manifest: Manifest, key: str) -> bool:
-    """Tell whether an object was there before us, itself or as a part of a table that was."""
-    table = f"table {key.partition(' ')[2].rpartition('.')[0]}"
-    part = manifest.made_by.get(table) == manifest.made_by[key]
-    return key in subject.preexisting or (part and table in subject.preexisting)
 
 
 def _compare(subject: Subject, kind: str) -> Iterator[Finding]:
@@ -29,7 +20,7 @@ def _compare(subject: Subject, kind: str) -> Iterator[Finding]:
         if not key.startswith(kind + " ") or subject.manifest.made_by[key] == subject.baseline:
             continue
         name = key.partition(" ")[2]
-        kept = _was_there(subject, subject.manifest, key)
+        kept = subject.manifest.was_there(key, subject.preexisting)
         found = adopt.find(key, expected, subject.catalog) if kept else subject.catalog.get(key)
         if found is None:
             yield Finding(
@@ -116,7 +107,7 @@ def types_are_as_expected(subject: Subject) -> Iterator[Finding]:
 def nothing_is_left_over(subject: Subject) -> Iterator[Finding]:
     """Nothing that only later revisions make is there, but for what was there before us."""
     for key in subject.later.objects:
-        if key in subject.manifest or key not in subject.catalog or _was_there(subject, subject.later, key):
+        if key in subject.manifest or key not in subject.catalog or subject.later.was_there(key, subject.preexisting):
             continue
         kind, _, name = key.partition(" ")
         yield Finding(

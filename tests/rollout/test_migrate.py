@@ -75,9 +75,7 @@ def test_what_comes_is_ours_and_all_of_it(legacy, settings_for):
     later = dict(wanted.of_revisions([one.id for one in plan.history()[1:]]))
     tables = {key.removeprefix("table ") for key in later if key.startswith("table ")}
     added = names_in(after) - names_in(before)
-    assert {name for name, kind in added if kind == "TABLE"} == tables - {"feishu_auths"} | {
-        "lawsker_schema_version"
-    }
+    assert {name for name, kind in added if kind == "TABLE"} == tables - {"feishu_auths"} | {"lawsker_schema_version"}
     assert {name for name, kind in added if kind == "VIEW"} == {"case_matching_stats", "lawyer_performance_summary"}
     assert {name for name, kind in added if kind == "FUNCTION"} == {"lawsker_touch_updated_at()"}
     on_others = [
@@ -155,7 +153,7 @@ def test_the_old_application_can_still_add_users(legacy, settings_for):
 
 
 def test_rows_committed_while_the_upgrade_waits_are_covered(legacy, settings_for):
-    """A session of the application holds users while the upgrade begins; what it commits gets its workspace and rows."""
+    """A session of the application is in the way as the upgrade begins; what it commits gets its workspace and rows."""
     session = psycopg2.connect(**legacy.parameters)
     cursor = session.cursor()
     cursor.execute(OLD_APPLICATION.replace("old-application", "late") + " RETURNING id")
