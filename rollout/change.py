@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from alembic import command
 from sqlalchemy.exc import DBAPIError
@@ -26,7 +26,7 @@ from rollout.errors import (
 from rollout.messages import say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from sqlalchemy import Connection
 
@@ -39,6 +39,16 @@ QUERY_CANCELED = "57014"
 DEPENDENT_OBJECTS = "2BP01"
 
 
+class Shelf(Protocol):
+    """What takes or gives back what people entered, inside the transaction (``rollout.shelf``, ``shelf_return``)."""
+
+    def begin(self, connection: Connection) -> dict[str, Any]:
+        """Begin, before the revisions; return what they are to call (``rollout.environment.run_on``)."""
+
+    def end(self) -> None:
+        """End, after the revisions."""
+
+
 def change(
     session: Session,
     run: Run,
@@ -46,9 +56,9 @@ def change(
     *,
     deep: bool = False,
     below_baseline: bool = False,
-    first: Callable[[Connection], None] | None = None,
+    shelf: Shelf,
 ) -> None:
-    """Go ``steps`` in one transaction; ``first`` runs inside it, before the revisions. Raises a ``RolloutError``.
+    """Go ``steps`` in one transaction; ``shelf`` takes or gives back what people entered. Raises a ``RolloutError``.
 
     After COMMIT: ANALYZE and the audit, which no signal interrupts.
     """
@@ -62,12 +72,12 @@ def change(
             preexisting = environment.prepare(connection, steps, below_baseline=below_baseline)
             said = declared.by(connection, steps, preexisting)
             before = _fingerprint(connection, run, said, deep=deep)
-            if first is not None:
-                first(connection)
+            hooks = shelf.begin(connection)
             with run.step("downgrade" if steps.downwards else "upgrade") as step:
-                _run_revisions(connection, steps, preexisting)
+                _run_revisions(connection, steps, preexisting, hooks)
                 environment.finish(connection, steps)
                 step.detail = say("{count} revision(s)", count=len(steps.revisions))
+            shelf.end()
             with run.step("verify") as step:
                 _verify_inside(connection, run, steps, before, said)
                 step.detail = say("{passed} checks passed", passed=run.result["summary"]["passed"])
@@ -79,8 +89,11 @@ def change(
 
 
 def _locks(session: Session, steps: plan.Plan) -> dict[str, str]:
-    """Return the locks to take: those that the revisions declare, on tables that are there."""
+    """Return the locks to take: those that the revisions declare, and all on what goes; on tables that are there."""
     wanted = steps.locks()
+    if steps.downwards:
+        going = (key.removeprefix("table ") for key, _ in adopt.made_by(session.own, steps) if key.startswith("table "))
+        wanted |= dict.fromkeys(going, "ACCESS EXCLUSIVE")
     return {table: wanted[table] for table in plan.existing_tables(session.own, wanted)}
 
 
@@ -100,10 +113,12 @@ def _fingerprint(connection: Connection, run: Run, said: declared.Declared, *, d
     return before
 
 
-def _run_revisions(connection: Connection, steps: plan.Plan, preexisting: frozenset[str]) -> None:
+def _run_revisions(
+    connection: Connection, steps: plan.Plan, preexisting: frozenset[str], hooks: dict[str, Any]
+) -> None:
     """Let Alembic run the revisions on our connection, in our transaction."""
     config = plan.alembic_config()
-    config.attributes |= {"connection": connection, "preexisting": preexisting}
+    config.attributes |= {"connection": connection, "preexisting": preexisting, **hooks}
     if steps.downwards:
         command.downgrade(config, steps.target or plan.BASE)
     else:
@@ -139,7 +154,9 @@ def _after_commit(session: Session, run: Run, steps: plan.Plan) -> None:
             worst = outcome.errors[0]
             raise AuditFailed(
                 say("the audit after COMMIT found: {subject}: {problem}", subject=worst.subject, problem=worst.problem),
-                hint=say("Look first; to take the upgrade back: tool rollback --to before-last-run"),
+                hint=say("Look first; `tool verify` looks again.")
+                if steps.downwards
+                else say("Look first; to take the upgrade back: tool rollback --to before-last-run"),
                 findings=outcome.findings,
             )
         step.detail = say("{passed} checks passed", passed=outcome.passed)
