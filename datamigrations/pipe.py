@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import queue
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-import psycopg2
+from sqlalchemy.exc import DBAPIError
+
+from rollout.database import raw_connection
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import psycopg2.extensions
+    from sqlalchemy import Connection, Engine
 
 _CHUNK = 1 << 18
 _CHUNKS = 16
@@ -87,6 +92,20 @@ class Pipe:
                 self._chunks.put(chunk, timeout=_WAIT_SECONDS)
                 return
         raise Abandoned
+
+
+@contextmanager
+def session(engine: Engine) -> Iterator[Connection]:
+    """Yield a connection that speaks UTF-8; at the end it is rolled back and closed, also where the server is gone."""
+    with engine.connect() as connection:
+        raw_connection(connection).set_client_encoding("UTF8")
+        try:
+            yield connection
+        finally:
+            try:
+                connection.rollback()
+            except DBAPIError:
+                connection.invalidate()
 
 
 def copy_out(raw: psycopg2.extensions.connection, query: str, pipe: Pipe) -> None:

@@ -6,13 +6,14 @@ path serves all of them; what does not fit is found later, by rules, and never b
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from datamigrations import pipe
 from datamigrations.mapping import DETAILS, PROJECTS, TABLES, USERS, Kind
 from datamigrations.sqltext import literal
 from rollout.database import engine_for, first_line, quote, raw_connection, sqlstate
@@ -121,16 +122,11 @@ class Source:
     @contextmanager
     def session(self) -> Iterator[psycopg2.extensions.connection]:
         """Yield psycopg2's connection of a new session that sees this snapshot (usable in another thread)."""
-        with self.connection.engine.connect() as fresh:
-            raw = raw_connection(fresh)
-            raw.set_client_encoding("UTF8")
+        with pipe.session(self.connection.engine) as fresh:
             connection = fresh.execution_options(**_OPTIONS)
             connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT {literal(self._snapshot)}")
             _pin(connection)
-            yield raw
-            # Whatever the COPY came to: there is nothing to keep.
-            with suppress(DBAPIError):
-                connection.rollback()
+            yield raw_connection(connection)
 
     def query(self, name: str, part: int = 0, parts: int = 1) -> str:
         """Return the SELECT that yields a table's staged columns, in their order, or one of several parts of its rows.
@@ -180,8 +176,7 @@ def snapshot(settings: Settings, *, limit_users: int | None = None) -> Iterator[
         )
     engine = engine_for(settings.source)
     try:
-        with engine.connect() as fresh:
-            raw_connection(fresh).set_client_encoding("UTF8")
+        with pipe.session(engine) as fresh:
             relations = _relations(fresh)
             fresh.rollback()
             connection = fresh.execution_options(**_OPTIONS)
@@ -189,7 +184,6 @@ def snapshot(settings: Settings, *, limit_users: int | None = None) -> Iterator[
                 _lock(connection, relations, settings.lock_timeout)
             _pin(connection)
             yield Source(connection, _discover(connection), limit_users)
-            connection.rollback()
     finally:
         engine.dispose()
 

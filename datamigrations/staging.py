@@ -20,7 +20,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from datamigrations import rules
-from datamigrations.pipe import Pipe, copy_in, copy_out
+from datamigrations.pipe import Pipe, copy_in, copy_out, session
 from datamigrations.source import unreadable
 from rollout import interrupt
 from rollout.database import first_line, quote, raw_connection
@@ -62,9 +62,11 @@ def area(own: Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        # A server that is gone drops nothing; the next run does.
-        with suppress(DBAPIError):
+        try:
             _drop(own)
+        except DBAPIError:
+            # The server is gone, or this session is: the next run drops them. The outcome is still to be recorded.
+            own.rollback()
 
 
 def _drop(own: Connection) -> None:
@@ -115,21 +117,21 @@ def _storage(own: Connection, source: SourceTable) -> str:
     return "SET COMPRESSION lz4" if own.execute(text(f"SELECT EXISTS ({lz4})")).scalar_one() else ""
 
 
-def load(session: Session, source: Source, run: Run, *, workers: int) -> dict[str, int]:
+def load(owner: Session, source: Source, run: Run, *, workers: int) -> dict[str, int]:
     """Stage every table of the source, ``workers`` COPYs at a time; return how many rows each has.
 
     Holds a few megabytes a worker, and one row. Raises ``DatabaseUnavailable`` where the source goes away,
     ``MigrationFailed`` where the target does not take the rows, ``Interrupted``.
     """
     for table in source.tables.values():
-        create(session.own, table)
+        create(owner.own, table)
     parts = _parts(source, workers)
     rows = dict.fromkeys(source.tables, 0)
     with ExitStack() as stack:
         # SIGTERM becomes KeyboardInterrupt, as Ctrl-C is; the connection that is watched has nothing to cancel.
-        stack.enter_context(interrupt.cancelling(raw_connection(session.own)))
+        stack.enter_context(interrupt.cancelling(raw_connection(owner.own)))
         pool = stack.enter_context(ThreadPoolExecutor(workers))
-        futures = {pool.submit(_copy, source, part, session.engine): part for part in parts}
+        futures = {pool.submit(_copy, source, part, owner.engine): part for part in parts}
         try:
             _wait(futures, source, run)
         except KeyboardInterrupt:
@@ -143,7 +145,7 @@ def load(session: Session, source: Source, run: Run, *, workers: int) -> dict[st
     for name in {part.name for part in parts if part.parts > 1}:
         _complete(source, name, rows[name])
     for table in source.tables.values():
-        session.own.exec_driver_sql(f"ANALYZE {quote(_SCHEMA, table.table.staged)} (n)")
+        owner.own.exec_driver_sql(f"ANALYZE {quote(_SCHEMA, table.table.staged)} (n)")
     return rows
 
 
@@ -184,9 +186,8 @@ def _copy(source: Source, part: _Part, engine: Engine) -> int:
     """Copy one part, on a session of its own on both sides; return the number of rows."""
     table = source.tables[part.name]
     columns = ", ".join(quote(name) for name in table.columns)
-    with source.session() as there, engine.connect() as here:
+    with source.session() as there, session(engine) as here:
         raw = raw_connection(here)
-        raw.set_client_encoding("UTF8")
         query = source.query(part.name, part.part, part.parts)
         writer = threading.Thread(target=copy_out, args=(there, query, part.pipe), daemon=True)
         writer.start()

@@ -1,0 +1,378 @@
+"""What stops an import, when, and what it leaves: the target as it was, one line, one hint, an exit code."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from dataclasses import replace
+
+import psycopg2
+import pytest
+
+from rollout.settings import Server
+from tests.fixtures.databases import execute, url_of
+from tests.fixtures.legacy import meanwhile, picture, tool, until
+from tests.fixtures.pagtive import attempt_import, figures, imported, rows_of, uid
+
+GATE = 20_261_124
+WAITING = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 20261124 AND NOT granted"
+
+STAGED = "SELECT count(*) FROM pg_class WHERE relnamespace = 'rollout'::regnamespace AND relkind = 'r' AND relname ~ '^staged_'"
+
+
+def some_rows(source):
+    """Write a row into every table of the source."""
+    project = source.project(1, source.user(1))
+    source.page(project, 1)
+    source.log(1, uid(1))
+    source.code(1, "A")
+
+
+@pytest.fixture
+def gate(target_server, target):
+    """Yield a connection that holds the import at its first project, inside the transaction; closing it lets go."""
+    target.run(
+        "CREATE FUNCTION stand() RETURNS trigger LANGUAGE plpgsql AS"
+        f" $$BEGIN PERFORM pg_advisory_xact_lock({GATE}); RETURN NULL; END$$"
+    )
+    target.run("CREATE TRIGGER gate AFTER INSERT ON pagtive_projects FOR EACH STATEMENT EXECUTE FUNCTION stand()")
+    holder = psycopg2.connect(**target_server.parameters)
+    holder.autocommit = True
+    with holder.cursor() as cursor:
+        cursor.execute(f"SELECT pg_advisory_lock({GATE})")
+    yield holder
+    holder.close()
+
+
+@pytest.fixture
+def source_gate(source_server, source):
+    """Yield a connection that holds the COPY of the source's pages; closing it lets go."""
+    source.run("ALTER TABLE project_details RENAME TO pages_of_projects")
+    source.run(
+        "CREATE FUNCTION stand() RETURNS boolean LANGUAGE plpgsql AS"
+        f" $$BEGIN PERFORM pg_advisory_xact_lock_shared({GATE}); RETURN true; END$$"
+    )
+    source.run("CREATE VIEW project_details AS SELECT * FROM pages_of_projects WHERE stand()")
+    holder = psycopg2.connect(**source_server.parameters)
+    holder.autocommit = True
+    with holder.cursor() as cursor:
+        cursor.execute(f"SELECT pg_advisory_lock({GATE})")
+    yield holder
+    holder.close()
+
+
+def refused(run, code, database="untouched"):
+    """Check how a run ended; return its message. Message and hint are one line each."""
+    assert (run.exit_code, run.database) == (code, database), run.error
+    assert "\n" not in run.error.message + run.error.hint
+    assert run.error.hint
+    return str(run.error.message)
+
+
+@pytest.mark.parametrize("table", ["users", "projects", "project_details"])
+def test_a_required_table_is_missing(settings, source, target_server, table):
+    """The message names it, and nothing was written, not even into our memory of quarantined rows."""
+    before = picture(target_server)
+    source.run(f"DROP TABLE {table}")
+    assert refused(attempt_import(settings), 6) == f"the source lacks {table}"
+    assert before.differences(picture(target_server)) == []
+
+
+def test_required_columns_are_missing(settings, source):
+    """All of them are named at once; the mixed-case one too."""
+    source.run("ALTER TABLE users DROP email")
+    source.run('ALTER TABLE project_details DROP page_id, DROP "versionId"')
+    message = refused(attempt_import(settings), 6)
+    assert message == "the source lacks users.email, project_details.page_id, project_details.versionId"
+
+
+def test_what_is_optional_may_be_missing(settings, source):
+    """Optional tables and columns are reported, and their counts are zero."""
+    source.user(1)
+    source.run("ALTER TABLE users DROP image, DROP email_verified")
+    source.run("DROP TABLE llmlog")
+    run = imported(settings)
+    assert run.result["source"]["missing"] == ["llmlog", "users.email_verified", "users.image"]
+    assert figures(run, "llm_logs") == {}
+    assert figures(run, "users") == {"read": 1, "inserted": 1}
+
+
+def test_no_source(settings):
+    """Without SOURCE_DATABASE_URL: configuration, and the key is named."""
+    assert "SOURCE_DATABASE_URL" in refused(attempt_import(replace(settings, source=None)), 3)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "part"),
+    [
+        ({"port": "1"}, "no connection"),
+        ({"dbname": "nowhere"}, "no such database"),
+        ({"password": "wrong"}, "let us in"),
+    ],
+)
+def test_the_source_cannot_be_reached(settings, parameters, part):
+    """Port, database, password: exit code 4, and no password in what is said."""
+    given = {**settings.source.parameters, **parameters}
+    run = attempt_import(replace(settings, source=Server("SOURCE_DATABASE_URL", given)))
+    assert part in refused(run, 4)
+    assert given["password"] not in json.dumps(run.as_json(), default=str)
+
+
+def test_integer_keys_of_users(settings_for, database, source_server):
+    """The target is another application's database: refused with the type that it has."""
+    execute(database, "CREATE TABLE users (id serial PRIMARY KEY, email text)")
+    message = refused(attempt_import(settings_for(database, source_server)), 6)
+    assert message == "users.id of the target is integer, not uuid"
+
+
+def test_a_target_that_was_not_upgraded(settings_for, make_database, legacy_template, source_server):
+    """Missing tables and columns are named, with the command that makes them."""
+    run = attempt_import(settings_for(make_database(legacy_template), source_server))
+    assert "pagtive_projects" in refused(run, 6)
+    assert "tool migrate" in run.error.hint
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("tenant", ""), ("tenant", "t" * 51), ("source_timezone", "Asia/Nowhere")]
+)
+def test_options_that_make_no_sense(settings, option, value):
+    """A tenant code that does not fit its column, a zone that the server does not know."""
+    refused(attempt_import(settings, **{option: value}), 6)
+
+
+def test_a_role_that_may_not_read(settings, source, source_server, postgres):
+    """The table is named."""
+    role = f"reader_{source_server.database}"
+    execute(postgres.server, f"CREATE ROLE {role} LOGIN PASSWORD 'reader'")
+    try:
+        some_rows(source)
+        source.run(f"GRANT SELECT ON users, projects, llmlog, invitation_codes TO {role}")
+        reader = Server("S", {**source_server.parameters, "user": role, "password": "reader"})
+        message = refused(attempt_import(replace(settings, source=reader)), 6)
+        assert message == "column project_details.project_id of the source may not be read"
+        source.run(f"GRANT SELECT ON project_details TO {role}")
+        assert figures(imported(replace(settings, source=reader)), "project_details") == {"read": 1, "inserted": 1}
+    finally:
+        execute(source_server, f"DROP OWNED BY {role}")
+        execute(postgres.server, f"DROP ROLE {role}")
+
+
+def test_rows_that_a_policy_hides(settings, source, source_server, postgres):
+    """A source whose row security would leave rows out is an error, not a smaller source."""
+    role = f"filtered_{source_server.database}"
+    execute(postgres.server, f"CREATE ROLE {role} LOGIN PASSWORD 'reader'")
+    try:
+        some_rows(source)
+        source.run("ALTER TABLE projects ENABLE ROW LEVEL SECURITY")
+        source.run(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+        reader = Server("S", {**source_server.parameters, "user": role, "password": "reader"})
+        assert "row-level security" in refused(attempt_import(replace(settings, source=reader)), 6)
+    finally:
+        execute(source_server, f"DROP OWNED BY {role}")
+        execute(postgres.server, f"DROP ROLE {role}")
+
+
+def test_a_locked_source_table(settings, source, source_server):
+    """Somebody alters the source: the lock does not come in time."""
+    some_rows(source)
+    holder = psycopg2.connect(**source_server.parameters)
+    with holder.cursor() as cursor:
+        cursor.execute("LOCK TABLE projects")
+        assert "locked by another session" in refused(attempt_import(replace(settings, lock_timeout=0.2)), 5)
+    holder.close()
+
+
+def test_a_locked_target_table(settings, source, target_server):
+    """Somebody writes users in a long transaction: the lock does not come in time, and nothing has been changed."""
+    some_rows(source)
+    holder = psycopg2.connect(**target_server.parameters)
+    with holder.cursor() as cursor:
+        cursor.execute("UPDATE users SET last_login = last_login")
+        message = refused(attempt_import(replace(settings, lock_timeout=0.2)), 5)
+    assert "table users" in message
+    holder.rollback()
+    with rows_of(target_server) as rows:
+        assert rows.one(STAGED) == 0
+    holder.close()
+
+
+def test_another_run_holds_the_lock(settings, source, gate):
+    """Two imports at once: the second one says who is at it."""
+    some_rows(source)
+    with meanwhile(lambda: imported(settings)):
+        until(settings.target, WAITING)
+        assert "another run" in refused(attempt_import(settings), 5)
+        gate.close()
+
+
+def test_a_user_who_signs_up_meanwhile(settings, source, target, target_server, gate):
+    """Writers of the target wait for the merge: nobody appears beside the import who should have been matched."""
+    some_rows(source)
+    with meanwhile(lambda: imported(settings)):
+        until(settings.target, WAITING)
+        with rows_of(target_server) as other:
+            other.run("SET lock_timeout = '200ms'")
+            with pytest.raises(psycopg2.errors.LockNotAvailable):
+                other.lawsker_user(1, email="user1@pagtive.example")
+            assert other.one("SELECT count(*) FROM users WHERE registration_source = 'pagtive'") == 0
+        gate.close()
+    assert target.one("SELECT count(*) FROM users WHERE registration_source = 'pagtive'") == 1
+
+
+def test_the_merge_is_killed(settings, source, target, target_server, gate):
+    """The backend dies in the middle: everything is as it was, and the next import works."""
+    some_rows(source)
+    before = picture(target_server)
+    runs = []
+    with meanwhile(lambda: runs.append(attempt_import(settings))):
+        pid = until(settings.target, WAITING)
+        target.run("SELECT pg_terminate_backend(%s)", pid)
+    refused(runs[0], 8, "rolled back")
+    assert before.differences(picture(target_server)) == []
+    assert target.one(STAGED) == target.one("SELECT count(*) FROM rollout.import_changes") == 0
+    gate.close()
+    assert imported(settings).database == "changed"
+
+
+def test_the_source_is_killed(settings, source, target, target_server, source_gate):
+    """The source's backend dies while rows come: exit code 4, the target untouched."""
+    some_rows(source)
+    before = picture(target_server)
+    runs = []
+    with meanwhile(lambda: runs.append(attempt_import(settings))):
+        pid = until(settings.source, WAITING)
+        source.run("SELECT pg_terminate_backend(%s)", pid)
+    assert "the source went away while project_details was read" in refused(runs[0], 4)
+    assert before.differences(picture(target_server)) == []
+    assert target.one(STAGED) == 0
+    source_gate.close()
+    imported(settings)
+
+
+def test_the_staging_session_is_killed(settings, source, target, source_gate):
+    """The target's backend that takes the rows dies: nothing was touched, and no thread is left waiting."""
+    some_rows(source)
+    runs = []
+    threads = threading.active_count()
+    with meanwhile(lambda: runs.append(attempt_import(settings))):
+        until(settings.source, WAITING)
+        staging = (
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query ~ '^COPY.*staged_project_d'"
+        )
+        target.run("SELECT pg_terminate_backend(%s)", until(settings.target, staging))
+        time.sleep(0.3)
+        source_gate.close()
+    refused(runs[0], 8)
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_whole_server_goes_away(settings, source, target, source_gate, side):  # noqa: PLR0917
+    """All sessions of one side end at once while rows come: an exit code, one line, and the next import works."""
+    some_rows(source)
+    runs = []
+    with meanwhile(lambda: runs.append(attempt_import(settings))):
+        until(settings.source, WAITING)
+        everybody = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'lawsker-schema'"
+        )
+        (source if side == "source" else target).run(everybody)
+        time.sleep(0.3)
+        source_gate.close()
+    refused(runs[0], {"source": 4, "target": 8}[side])
+    imported(settings)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_in_the_merge(settings, source, target_server, gate, tmp_path, number):  # noqa: PLR0917
+    """The command ends with 130, and the target is as it was."""
+    some_rows(source)
+    before = picture(target_server)
+    directory = tmp_path / "tool"
+    directory.mkdir()
+    arguments = ("pagtive", "import", "--json")
+    with tool(target_server, *arguments, directory=directory, SOURCE_DATABASE_URL=url_of(settings.source)) as process:
+        until(settings.target, WAITING)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert json.loads(output)["database"] == "rolled back"
+    assert before.differences(picture(target_server)) == []
+    assert not gate.closed
+
+
+def test_ctrl_c_while_rows_come(settings, source, target, target_server, source_gate, tmp_path):  # noqa: PLR0917
+    """The command ends with 130; the target is untouched and the staging area gone."""
+    some_rows(source)
+    directory = tmp_path / "tool"
+    directory.mkdir()
+    arguments = ("pagtive", "import", "--json")
+    with tool(target_server, *arguments, directory=directory, SOURCE_DATABASE_URL=url_of(settings.source)) as process:
+        until(settings.source, WAITING)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert json.loads(output)["database"] == "untouched"
+    assert target.one(STAGED) == 0
+    assert not source_gate.closed
+
+
+def test_kill_9_leaves_the_target_and_the_next_run_tidies_up(settings, source, target, target_server, gate, tmp_path):  # noqa: PLR0917
+    """Nothing of the merge is seen; the staging area is left, until the next import begins."""
+    some_rows(source)
+    before = picture(target_server)
+    directory = tmp_path / "tool"
+    directory.mkdir()
+    with tool(
+        target_server, "pagtive", "import", directory=directory, SOURCE_DATABASE_URL=url_of(settings.source)
+    ) as process:
+        pid = until(settings.target, WAITING)
+        process.kill()
+        process.wait()
+    gate.close()
+    until(target_server, f"SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})")
+    assert before.differences(picture(target_server)) == []
+    assert target.one(STAGED) == 5
+    imported(settings)
+    assert target.one(STAGED) == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("NEW.project_name = upper(NEW.project_name); RETURN NEW", "not what the source says"),
+        ("RETURN NULL", "not what the source says (1 expected, 0 found)"),
+        ("NEW.created_at = now(); RETURN NEW", "not what the source says"),
+    ],
+)
+def test_a_trigger_that_changes_what_is_written(settings, source, target, target_server, body, message):  # noqa: PLR0917
+    """Reconciliation sees a value that is not the source's, and a row that is not there: all is rolled back."""
+    some_rows(source)
+    target.run(f"CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {body}; END$$")
+    target.run("CREATE TRIGGER meddle BEFORE INSERT ON pagtive_projects FOR EACH ROW EXECUTE FUNCTION meddle()")
+    source.run("DELETE FROM project_details")
+    before = picture(target_server)
+    run = attempt_import(settings)
+    assert message in refused(run, 10, "rolled back")
+    assert before.differences(picture(target_server)) == []
+
+
+def test_a_trigger_that_changes_new_users(settings, source, target):
+    """The same holds for users: a name that is not the source's stops the import."""
+    some_rows(source)
+    body = "NEW.username = NEW.username || 'x'; RETURN NEW"
+    target.run(f"CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {body}; END$$")
+    target.run("CREATE TRIGGER meddle BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION meddle()")
+    assert "the rows written to users" in refused(attempt_import(settings), 10, "rolled back")
+
+
+def test_a_target_that_refuses(settings, source, target):
+    """A constraint of somebody else's: the server's words, without values, and everything rolled back."""
+    some_rows(source)
+    target.run("ALTER TABLE pagtive_projects ADD CONSTRAINT theirs CHECK (project_name <> 'site')")
+    message = refused(attempt_import(settings), 8, "rolled back")
+    assert "theirs" in message
+    assert target.one("SELECT count(*) FROM users WHERE registration_source = 'pagtive'") == 0
