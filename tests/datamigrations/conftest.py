@@ -67,7 +67,6 @@ def target(target_server: Server) -> Iterator[Rows]:
 @pytest.fixture
 def touched(target: Rows) -> Callable[[], dict[str, list[Any]]]:
     """Return what tells every row version of the target's tables: a row that was written, even as it was, shows."""
-
     listed = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
 
     def versions() -> dict[str, list[Any]]:

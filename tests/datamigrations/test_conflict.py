@@ -71,7 +71,7 @@ def test_a_row_changed_in_the_target_only(settings, target, shared, touched):
 
 
 def test_a_source_that_does_not_keep_its_times(settings, source, target, shared):
-    """Changed under the same updated_at: it comes over as long as nobody has edited the row here, with the same time."""
+    """Changed under the same updated_at: it comes over, with that time, as long as nobody has edited the row here."""
     source.run("UPDATE projects SET project_name = 'source'")
     run = imported(settings)
     assert figures(run, "projects") == {"read": 1, "updated": 1}
@@ -228,7 +228,7 @@ def test_first_match_of_a_user(settings, source, target, option, status):
     ],
 )
 def test_a_user_imported_before(settings, source, target, matched, edit, source_when, option, status):  # noqa: PLR0917
-    """Edited here since the import, the newer wins; not edited, the source's status comes, newer or of the same time."""
+    """Edited here since the import, the newer wins; else the source's status comes, newer or of the same time."""
     email = "a@example.com"
     target.run(QUIET)
     user = target.lawsker_user(1, email=email) if matched else uid(1)

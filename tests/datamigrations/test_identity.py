@@ -6,7 +6,6 @@ import pytest
 
 from tests.fixtures.pagtive import attempt_import, figures, imported, uid
 
-
 NEW_NAMES = "SELECT left(id::text, 8)::int, username FROM users WHERE registration_source = 'pagtive' ORDER BY 1"
 
 
