@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from rollout import adopt, memory, own_rows, plan, shelf
+from rollout import manifest, memory, own_rows, plan, shelf
 from rollout.catalog import read
-from rollout.database import quote
+from rollout.database import quote, server_major
 from rollout.errors import UNTOUCHED, RollbackFailed
 from rollout.findings import Finding
 from rollout.messages import say
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-
-    from rollout.catalog import Definition
 
 _DEPENDENTS = Path(__file__).parent / "sql" / "dependents.sql"
 
@@ -73,17 +71,9 @@ def take(connection: Connection, steps: plan.Plan, *, shelve: bool) -> list[Goin
 def keys(connection: Connection, steps: plan.Plan) -> list[str]:
     """Return the objects (manifest keys) that these revisions, going down, take away."""
     preexisting = memory.preexisting(connection)
-    made = dict(adopt.made_by(connection, steps))
-    return [key for key, definition in made.items() if not _stays(key, definition, preexisting)]
-
-
-def _stays(key: str, definition: Definition, preexisting: frozenset[str]) -> bool:
-    """Tell whether an object was there before us, itself or with its table."""
-    kind, _, name = key.partition(" ")
-    table = str(definition.get("table") or name.rpartition(".")[0])
-    if kind == "sequence":
-        table = str(definition.get("owned_by", "")).rpartition(".")[0]
-    return key in preexisting or (kind in {"column", "constraint", "sequence"} and f"table {table}" in preexisting)
+    there = manifest.at([one.id for one in plan.up_to(steps.start)], major=server_major(connection))
+    made = there.of_revisions([one.id for one in steps.revisions])
+    return [key for key, _ in made if not there.was_there(key, preexisting)]
 
 
 def _rows(connection: Connection, table: str, made: str) -> tuple[int, int]:
@@ -127,7 +117,7 @@ def refuse(connection: Connection, steps: plan.Plan) -> None:
     """Raise ``RollbackFailed`` where something that goes is missing, or where others depend on what goes."""
     going = keys(connection, steps)
     there = read(connection)
-    missing = [key for key in going if key not in there]
+    missing = sorted((key for key in going if key not in there), key=lambda key: not key.startswith("table "))
     if missing:
         raise RollbackFailed(
             say("{count} object(s) of ours are not there, first: {key}", count=len(missing), key=missing[0]),

@@ -1,0 +1,521 @@
+"""Rollback: removes what we made and only that, keeps what people entered, gives it back, and refuses before it touches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from alembic import command
+
+from rollout import manifest, plan, shelf
+from rollout.adopt import our_tables
+from rollout.database import engine_for, run_lock
+from rollout.errors import RolloutError
+from rollout.rollback import BEFORE_LAST_RUN, Options, rollback
+from rollout.run import Run
+from rollout.verify import verify
+from tests.fixtures.databases import execute, query, url_of
+from tests.fixtures.legacy import HEAD, attempt, picture
+from tests.fixtures.upgraded import connected
+
+OURS = our_tables(HEAD)
+FAMILIES = plan.families()
+LAWYERS = "(SELECT lawyer_id FROM lawyer_level_details ORDER BY lawyer_id LIMIT {})"
+
+# What people do in a week after the upgrade, in tables of every family, on rows that the upgrade made and on new ones.
+WEEK = (
+    "UPDATE users SET account_type = 'lawyer_pending', registration_source = 'wechat', last_login = now()"
+    " WHERE id IN (SELECT id FROM users ORDER BY id LIMIT 3)",
+    "UPDATE users SET avatar_url = 'https://example.org/a.png' WHERE id IN (SELECT id FROM users ORDER BY id DESC LIMIT 2)",
+    "UPDATE lawyer_levels SET name = '助理律师（一级）' WHERE level = 3",
+    "UPDATE user_credits SET credits_purchased = 5"
+    " WHERE user_id IN (SELECT user_id FROM user_credits ORDER BY user_id LIMIT 4)",
+    "INSERT INTO credit_purchase_records (user_id, credits_count, total_amount, status)"
+    " SELECT user_id, 5, 250, 'paid' FROM user_credits ORDER BY user_id LIMIT 4",
+    "INSERT INTO case_reviews (case_id, reviewer_id, lawyer_id, overall_rating, professionalism_rating,"
+    " response_speed_rating, communication_rating, result_satisfaction_rating)"
+    " SELECT c.id, c.sales_user_id, d.lawyer_id, 5, 5, 5, 5, 5"
+    " FROM cases c, (SELECT lawyer_id FROM lawyer_level_details ORDER BY 1 LIMIT 1) d ORDER BY c.id LIMIT 2",
+    "INSERT INTO lawyer_point_transactions"
+    " (lawyer_id, transaction_type, points_change, points_before, points_after, related_case_id, related_review_id)"
+    " SELECT r.lawyer_id, 'good_review', 200, 0, 200, r.case_id, r.id FROM case_reviews r ORDER BY r.case_id LIMIT 1",
+    "UPDATE lawyer_level_details SET level_points = 200 WHERE lawyer_id IN (SELECT lawyer_id FROM lawyer_point_transactions)",
+    "INSERT INTO enterprise_clients (company_name, company_type, contact_person, contact_phone, contact_email, service_type)"
+    " VALUES ('远大', 'bank', '王', '12000000000', 'a@b.example', 'compliance')",
+    "INSERT INTO enterprise_subscriptions (client_id, package_id, start_date, end_date, monthly_fee, cases_limit)"
+    " SELECT c.id, p.id, current_date, current_date + 365, 9999, 500"
+    " FROM enterprise_clients c, enterprise_service_packages p WHERE package_type = 'basic'",
+    "INSERT INTO user_accounts (user_id, type, provider, provider_account_id, is_primary, is_verified)"
+    " SELECT id, 'oauth', 'google', 'g-' || id, true, true FROM users ORDER BY id LIMIT 5",
+    "INSERT INTO pagtive_projects (id, user_id, project_name)"
+    " SELECT gen_random_uuid(), id, '作品' FROM users ORDER BY id LIMIT 3",
+    "INSERT INTO pagtive_project_details (project_id, page_id, html) SELECT id, 1, repeat('页', 5000) FROM pagtive_projects",
+)
+
+
+_ENABLED = (
+    "SELECT array_agg(tgrelid::regclass || '.' || tgname || ' ' || tgenabled::text ORDER BY 1, tgname)"
+    " FROM pg_trigger WHERE NOT tgisinternal"
+)
+
+
+@pytest.fixture(scope="module")
+def before(legacy_template):
+    """Return the picture of the legacy database before any upgrade."""
+    return picture(legacy_template)
+
+
+@pytest.fixture(scope="module")
+def migrated_template(make_template, legacy_template, tmp_path_factory):
+    """Return a legacy database after ``tool migrate``; copy it, do not connect to it."""
+    server = make_template(legacy_template)
+    assert attempt(_settings(server, tmp_path_factory.mktemp("migrated"))).exit_code == 0
+    return server
+
+
+def _settings(server, directory):
+    from rollout.settings import Settings
+
+    return Settings(target=server, source=None, directory=directory)
+
+
+@pytest.fixture
+def migrated(make_database, migrated_template):
+    """Return an upgraded database of the test's own."""
+    return make_database(migrated_template)
+
+
+@pytest.fixture
+def a_week_later(migrated):
+    """Return an upgraded database in which people have worked for a week."""
+    execute(migrated, *WEEK)
+    return migrated
+
+
+def back(settings, to=BEFORE_LAST_RUN, *, confirm=lambda _: True, run=None, **options):
+    """Roll back and return the run, however it ended."""
+    run = run or Run("rollback")
+    try:
+        rollback(settings, run, Options(to, **options), confirm)
+    except RolloutError as error:
+        run.failed(error)
+    return run
+
+
+def ours(server, tables=OURS):
+    """Return the rows of our tables, and of users, as sorted texts."""
+    found = {}
+    for table in [*tables, "users"]:
+        found[table] = query(server, f"SELECT array_agg(t::text ORDER BY t::text) FROM {table} t")
+    return found
+
+
+def on_shelf(server):
+    """Return the entries on the shelf."""
+    with connected(server) as connection:
+        return shelf.entries(connection)
+
+
+def refused(run, *words):
+    """Assert that a rollback was refused with these words, untouched; return its error."""
+    assert (run.exit_code, run.database) == (12, "untouched"), run.error
+    assert all(word in run.error.message for word in words), run.error.message
+    assert run.error.hint
+    assert "\n" not in run.error.message + run.error.hint
+    return run.error
+
+
+def test_before_the_first_upgrade_is_as_it_was(migrated, before, settings_for):
+    """Schema, rows, files, triggers and sequences are those of before; our version table is gone, the shelf keeps rows."""
+    run = back(settings_for(migrated))
+    assert (run.exit_code, run.database, run.error) == (0, "changed", None)
+    assert before.differences(picture(migrated)) == []
+    assert query(migrated, "SELECT to_regclass('public.lawsker_schema_version')") is None
+    assert query(migrated, "SELECT count(*) FROM rollout.applied_revisions") == 0
+    assert {"table workspace_mappings", "table lawyer_levels"} < {entry.object for entry in on_shelf(migrated)}
+
+
+def test_what_people_entered_comes_back(a_week_later, settings_for):
+    """After rollback and upgrade every row of ours is what it was, to the last byte, and the shelf is gone."""
+    settings = settings_for(a_week_later)
+    then, enabled = ours(a_week_later), query(a_week_later, _ENABLED)
+    assert back(settings).exit_code == 0
+    assert query(a_week_later, "SELECT count(*) FROM users WHERE last_login > now() - interval '1 hour'") == 3
+    run = attempt(settings)
+    assert (run.exit_code, run.error) == (0, None)
+    assert ours(a_week_later) == then
+    assert all(one["returned"] == one["rows"] and one["left"] == 0 for one in run.result["unshelved"])
+    assert query(a_week_later, "SELECT to_regnamespace('rollout_shelf')") is None
+    assert query(a_week_later, _ENABLED) == enabled
+
+
+def test_numbers_are_not_given_twice(a_week_later, settings_for):
+    """Identity and serial columns go on after the rows that came back."""
+    settings = settings_for(a_week_later)
+    back(settings, "auth")
+    attempt(settings)
+    highest = query(a_week_later, "SELECT max(id) FROM pagtive_project_details")
+    insert = "INSERT INTO pagtive_project_details (project_id, page_id) SELECT id, 2 FROM pagtive_projects"
+    execute(a_week_later, insert)
+    assert query(a_week_later, "SELECT min(id) FROM pagtive_project_details WHERE page_id = 2") > highest
+
+
+def test_receipt_tells_whose_rows_go(a_week_later, settings_for):
+    """Rows that people entered or changed are told from those that the upgrade made, in tables and in columns."""
+    before = ours(a_week_later)
+    run = back(settings_for(a_week_later), receipt_only=True)
+    receipt = {one["object"]: one for one in run.result["receipt"]}
+    users = query(a_week_later, "SELECT count(*) FROM users")
+    credits = query(a_week_later, "SELECT count(*) FROM user_credits")
+    assert _counts(receipt["table user_credits"]) == (credits, 4)
+    assert _counts(receipt["table lawyer_levels"]) == (10, 1)
+    assert _counts(receipt["table enterprise_service_packages"]) == (4, 0)
+    assert _counts(receipt["table user_accounts"]) == (5, 5)
+    assert _counts(receipt["table workspace_mappings"]) == (users, 0)
+    assert _counts(receipt["column users.avatar_url"]) == (2, 2)
+    assert _counts(receipt["column users.registration_source"]) == (users, 3)
+    assert _counts(receipt["column users.email_verified"]) == (users, 0)
+    assert receipt["table user_accounts"]["made_by_upgrade"] == 0
+    assert {"view lawyer_performance_summary", "function lawsker_touch_updated_at()"} < set(receipt)
+    assert not {"table feishu_auths", "column feishu_auths.open_id", "table users"} & set(receipt), "they were there"
+    assert (run.exit_code, run.database) == (0, "untouched")
+    assert ours(a_week_later) == before
+
+
+def _counts(one):
+    return one["rows"], one["entered"]
+
+
+def test_receipt_still_tells_them_apart_the_second_time(a_week_later, settings_for):
+    """Rows that came back are people's where they were people's, and the upgrade's where they were the upgrade's."""
+    settings = settings_for(a_week_later)
+    first = back(settings).result["receipt"]
+    attempt(settings)
+    assert back(settings, receipt_only=True).result["receipt"] == first
+
+
+@pytest.mark.parametrize("family", ["accounts", "performance", "penalties", "levels", "baseline"])
+def test_a_family_can_be_the_target(a_week_later, settings_for, family):
+    """What stays is verified at that revision; what went comes back with the next upgrade."""
+    settings = settings_for(a_week_later)
+    then = ours(a_week_later)
+    run = back(settings, family)
+    assert (run.exit_code, run.result["to_revision"]) == (0, FAMILIES[family])
+    assert query(a_week_later, "SELECT version_num FROM lawsker_schema_version") == FAMILIES[family]
+    look = Run("verify")
+    verify(settings, look)
+    assert look.result["summary"]["failed"] == 0
+    assert attempt(settings).exit_code == 0
+    assert ours(a_week_later) == then
+
+
+def test_runs_can_be_taken_back_one_after_the_other(legacy, before, settings_for):
+    """``before-last-run`` goes back run by run; into the midst of a run it does not guess."""
+    settings = settings_for(legacy)
+    attempt(settings, to="credits")
+    attempt(settings)
+    assert back(settings).result["to_revision"] == FAMILIES["credits"]
+    assert back(settings).result["to_revision"] is None
+    assert before.differences(picture(legacy)) == []
+    attempt(settings)
+    assert back(settings, "levels").exit_code == 0
+    refused(back(settings), "no last run")
+
+
+OTHERS = {
+    "view boss": "CREATE VIEW boss AS SELECT account_type, count(*) FROM users GROUP BY 1",
+    "view boss2": "CREATE VIEW boss1 AS SELECT workspace_id FROM users; CREATE VIEW boss2 AS SELECT * FROM boss1",
+    "materialized view summary": "CREATE MATERIALIZED VIEW summary AS SELECT * FROM lawyer_performance_summary",
+    "table constraint note_w_fkey on note": "CREATE TABLE note (w varchar(50) REFERENCES users (workspace_id))",
+    "table constraint note_a_fkey on note": "CREATE TABLE note (a uuid REFERENCES user_accounts)",
+    "table column note.id": "CREATE TABLE note (id int DEFAULT nextval('lawyer_levels_id_seq'))",
+    "function f(user_credits)": "CREATE FUNCTION f(user_credits) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "index theirs": "CREATE INDEX theirs ON users (account_type, id)",
+    "index on_credits": "CREATE INDEX on_credits ON user_credits (credits_purchased)",
+    "table column user_credits.note": "ALTER TABLE user_credits ADD note text",
+    "trigger theirs on cases": "CREATE TRIGGER theirs BEFORE UPDATE ON cases FOR EACH ROW"
+    " EXECUTE FUNCTION lawsker_touch_updated_at()",
+    "trigger theirs on user_credits": "CREATE TRIGGER theirs BEFORE UPDATE ON user_credits FOR EACH ROW"
+    " EXECUTE FUNCTION update_updated_at_column()",
+    "policy theirs on user_credits": "CREATE POLICY theirs ON user_credits USING (true)",
+    "rule theirs on user_credits": "CREATE RULE theirs AS ON INSERT TO user_credits DO ALSO NOTHING",
+    "table child": "CREATE TABLE child () INHERITS (user_credits)",
+    "type pair": "CREATE TYPE pair AS (a user_credits)",
+    "publication relation user_credits in publication theirs": "CREATE PUBLICATION theirs FOR TABLE user_credits",
+    "statistics object theirs": "CREATE STATISTICS theirs ON credits_purchased, credits_weekly FROM user_credits",
+}
+
+
+@pytest.mark.parametrize("dependent", OTHERS)
+def test_what_others_hang_on_ours_is_named(migrated, settings_for, dependent):
+    """A rollback refuses before anything is touched, and says what depends on what would go and how to remove it."""
+    execute(migrated, OTHERS[dependent])
+    settings = settings_for(migrated)
+    run = back(settings, "baseline", confirm=lambda _: pytest.fail("asked, though it must refuse"))
+    error = refused(run, dependent.removeprefix("public."))
+    statement = next(one.hint for one in run.findings if one.subject == dependent).partition("then: ")[2]
+    assert statement in error.hint or len(run.findings) > 1
+    for finding in reversed(run.findings):
+        execute(migrated, finding.hint.partition("then: ")[2])
+    assert back(settings, "baseline").exit_code == 0
+
+
+def test_discard_keeps_nothing(a_week_later, settings_for):
+    """Nothing is put on a shelf, and the receipt says so."""
+    run = back(settings_for(a_week_later), "levels", discard=True)
+    assert run.exit_code == 0
+    assert not any(one["shelved"] for one in run.result["receipt"])
+    assert query(a_week_later, "SELECT to_regnamespace('rollout_shelf')") is None
+    assert query(a_week_later, "SELECT to_regclass('user_credits')") is None
+
+
+def test_discard_takes_only_what_the_receipt_showed(a_week_later, settings_for):
+    """A row that comes in between the receipt and the answer stops a rollback that would lose it."""
+
+    def write(_):
+        execute(
+            a_week_later, "INSERT INTO demo_accounts (demo_type, workspace_id, display_name) VALUES ('user', 'x', 'x')"
+        )
+        return True
+
+    run = back(settings_for(a_week_later), "baseline", confirm=write, discard=True)
+    assert (run.exit_code, run.database) == (12, "rolled back")
+    assert "since the receipt" in run.error.message
+    assert query(a_week_later, "SELECT version_num FROM lawsker_schema_version") == HEAD
+
+
+def test_no_for_an_answer(migrated, settings_for):
+    """Whoever says no has changed nothing."""
+    refused(back(settings_for(migrated), confirm=lambda _: False), "not confirmed")
+    assert query(migrated, "SELECT to_regnamespace('rollout_shelf')") is None
+
+
+REFUSALS = {
+    "unknown": ("nonsense", "", "no revision or family nonsense"),
+    "newer": ("head", "DELETE FROM lawsker_schema_version; INSERT INTO lawsker_schema_version VALUES ('{penalties}')", "newer"),
+    "below the baseline": ("base", "", "below the baseline"),
+    "two rows": ("levels", "ALTER TABLE lawsker_schema_version DROP CONSTRAINT lawsker_schema_version_pkc;"
+                 " INSERT INTO lawsker_schema_version VALUES ('{levels}')", "names 2 revisions"),
+    "unknown id": ("levels", "UPDATE lawsker_schema_version SET version_num = 'abcdef123456'", "abcdef123456"),
+    "no row": ("levels", "DELETE FROM lawsker_schema_version", "names no revision"),
+    "no version table": ("levels", "DROP TABLE lawsker_schema_version", "names no revision"),
+    "no memory": ("levels", "DROP SCHEMA rollout CASCADE", "does not remember"),
+    "something of ours is gone": ("levels", "DROP TABLE credit_purchase_records", "table credit_purchase_records"),
+    "changed by others": (BEFORE_LAST_RUN, "UPDATE lawsker_schema_version SET version_num = '{levels}'", "no last run"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+@pytest.mark.parametrize("only_receipt", [True, False], ids=["receipt", ""])
+def test_refusals_are_clear_and_early(migrated, settings_for, case, only_receipt):
+    """Each is one line of error, one of advice, exit code 12, and nothing touched or asked."""
+    to, damage, words = REFUSALS[case]
+    if damage:
+        execute(migrated, damage.format(**FAMILIES))
+    run = back(settings_for(migrated), to, receipt_only=only_receipt, confirm=lambda _: pytest.fail("asked"))
+    refused(run, words)
+
+
+def test_nothing_to_roll_back(legacy, settings_for):
+    """A database without any revision of ours is left alone."""
+    refused(back(settings_for(legacy), "levels"), "no revision of ours")
+
+
+def test_nothing_to_do(migrated, settings_for):
+    """The revision that the database is at is no error."""
+    run = back(settings_for(migrated), "pagtive")
+    assert (run.exit_code, run.database, run.result["receipt"]) == (0, "untouched", [])
+
+
+def test_another_run_holds_the_lock(migrated, settings_for):
+    """A rollback does not wait for another run: exit code 5."""
+    engine = engine_for(migrated)
+    with run_lock(engine):
+        run = back(settings_for(migrated))
+    engine.dispose()
+    assert (run.exit_code, run.database) == (5, "untouched")
+
+
+def test_a_revision_that_cannot_be_taken_back(migrated, settings_for, monkeypatch):
+    """It is named before anything is touched."""
+    history = plan.history()
+    monkeypatch.setattr(plan, "history", lambda: (*history[:-1], replace(history[-1], reversible=False)))
+    refused(back(settings_for(migrated), "levels"), history[-1].id)
+
+
+def test_a_shelf_of_the_same_run(a_week_later, settings_for):
+    """What another has put under our name on the shelf stays, and nothing goes."""
+    run = Run("rollback")
+    execute(a_week_later, "CREATE SCHEMA rollout_shelf", f'CREATE TABLE rollout_shelf."{run.run_id}_user_credits" ()')
+    before = picture(a_week_later)
+    back(settings_for(a_week_later), "levels", run=run)
+    assert (run.exit_code, run.database) == (12, "rolled back")
+    assert "already holds" in run.error.message
+    assert before.differences(picture(a_week_later)) == []
+
+
+def test_a_failure_leaves_everything(a_week_later, settings_for):
+    """Something of others that refuses in the midst of it: all is as before, the shelf included."""
+    execute(
+        a_week_later,
+        "CREATE FUNCTION no() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'not today'; END$$",
+        "CREATE EVENT TRIGGER no ON sql_drop WHEN TAG IN ('DROP FUNCTION') EXECUTE FUNCTION no()",
+    )
+    before = picture(a_week_later)
+    run = back(settings_for(a_week_later), "baseline")
+    assert (run.exit_code, run.database) == (12, "rolled back")
+    assert "not today" in run.error.message
+    assert before.differences(picture(a_week_later)) == []
+    assert on_shelf(a_week_later) == []
+
+
+def test_rows_whose_owner_is_gone_stay_on_the_shelf(a_week_later, settings_for):
+    """They are reported with the reason; an optional reference is cleared; everything else comes back."""
+    settings = settings_for(a_week_later)
+    back(settings, "baseline")
+    reviewed = query(
+        a_week_later, "SELECT related_case_id FROM rollout_shelf.{}".format(_name(a_week_later, "lawyer_point"))
+    )
+    first = query(a_week_later, "SELECT id FROM users ORDER BY id LIMIT 1")
+    _delete(a_week_later, "users", first)
+    _delete(a_week_later, "cases", reviewed)
+    run = attempt(settings)
+    assert (run.exit_code, run.error) == (0, None)
+    told = {one["object"]: one for one in run.result["unshelved"]}
+    assert (told["table user_accounts"]["returned"], told["table user_accounts"]["left"]) == (4, 1)
+    assert "users" in told["table user_accounts"]["why"][0]
+    assert (
+        told["table lawyer_point_transactions"]["returned"],
+        told["table lawyer_point_transactions"]["cleared"],
+    ) == (1, 2)
+    assert query(a_week_later, "SELECT count(*) FROM lawyer_point_transactions WHERE related_case_id IS NULL") == 1
+    left = {entry.object: entry for entry in on_shelf(a_week_later)}
+    assert left["table user_accounts"].rows == 1
+    assert left["table user_accounts"].why
+    assert query(a_week_later, f"SELECT count(*) FROM {left['table user_accounts'].table}") == 1
+    assert attempt(settings).exit_code == 0, "what is left does not stop an upgrade"
+
+
+def _name(server, part):
+    """Return the quoted name of a table on the shelf."""
+    return '"' + query(server, f"SELECT relname FROM pg_class WHERE relname ~ '_{part}' AND relnamespace ="
+                               " 'rollout_shelf'::regnamespace AND relkind = 'r'") + '"'  # fmt: skip
+
+
+def _delete(server, table, identifier):
+    """Delete a row and, whatever refers to it, look the other way."""
+    execute(server, f"SET session_replication_role = replica; DELETE FROM {table} WHERE id = '{identifier}'")
+
+
+def test_a_shelf_that_was_changed_is_left_alone(a_week_later, settings_for):
+    """What is not what was put away does not come back as if it were."""
+    settings = settings_for(a_week_later)
+    back(settings, "credits")
+    execute(
+        a_week_later, f"UPDATE rollout_shelf.{_name(a_week_later, 'user_accounts')} SET provider_account_id = 'mine'"
+    )
+    run = attempt(settings)
+    told = {one["object"]: one for one in run.result["unshelved"]}
+    assert told["table user_accounts"]["returned"] == 0
+    assert "changed there" in told["table user_accounts"]["why"][0]
+    assert query(a_week_later, "SELECT count(*) FROM user_accounts") == 0
+    assert [entry.object for entry in on_shelf(a_week_later)] == ["table user_accounts"]
+
+
+def test_a_row_that_the_table_refuses_stays(a_week_later, settings_for):
+    """One row that breaks a rule does not keep the others on the shelf."""
+    settings = settings_for(a_week_later)
+    back(settings, "credits")
+    name = _name(a_week_later, "user_accounts")
+    execute(a_week_later, f"UPDATE rollout_shelf.{name} SET provider = 'fax' WHERE ctid = '(0,1)'")
+    with connected(a_week_later) as connection:
+        (entry,) = [one for one in shelf.entries(connection) if one.object == "table user_accounts"]
+        found = shelf.table_fingerprint(connection, shelf.SHELF, entry.name, entry.fingerprinted)
+        replace(entry, digest=found.digest).label(connection)
+        connection.commit()
+    run = attempt(settings)
+    told = {one["object"]: one for one in run.result["unshelved"]}
+    assert (told["table user_accounts"]["returned"], told["table user_accounts"]["left"]) == (4, 1)
+    assert query(a_week_later, "SELECT count(*) FROM user_accounts") == 4
+
+
+def test_rows_of_ours_leave_a_table_that_was_there(legacy, settings_for):
+    """Seeds and initial rows that we put into tables that were there go; theirs, and what people changed, stay."""
+    by_hand(legacy, "lawyer_levels", "user_credits")
+    execute(
+        legacy,
+        "INSERT INTO lawyer_levels (level, name, requirements, benefits, daily_case_limit, monthly_amount_limit) VALUES"
+        """ (1, 'theirs', '{"level_points": 0, "cases_completed": 0}', '{"ai_credits": 20}', 2, 5000),"""
+        """ (2, 'theirs', '{"level_points": 500, "cases_completed": 3}', '{"ai_credits": 30}', 3, 8000)""",
+        "INSERT INTO user_credits (user_id) SELECT id FROM users ORDER BY id LIMIT 3",
+    )
+    before = picture(legacy)
+    settings = settings_for(legacy)
+    assert attempt(settings).exit_code == 0
+    assert query(legacy, "SELECT count(*) FROM lawyer_levels") == 10
+    receipt = {one["object"]: one for one in back(settings, receipt_only=True).result["receipt"]}
+    assert receipt["rows of lawyer_levels"]["rows"] == 8
+    assert "table lawyer_levels" not in receipt
+    assert back(settings).exit_code == 0
+    assert before.differences(picture(legacy)) == []
+
+
+def by_hand(server, *tables):
+    """Make tables of ours as somebody did by hand: from the manifest's revision, names of constraints aside."""
+    with connected(server) as connection:
+        major = connection.connection.dbapi_connection.server_version // 10_000
+        wanted = manifest.at([one.id for one in plan.history()], major=major)
+        for table in tables:
+            for statement in _statements(table, wanted):
+                connection.exec_driver_sql(statement.replace("%", "%%"))
+        connection.commit()
+
+
+def _statements(table, wanted):
+    """Yield the statements that make a table from its manifest, with other names for its constraints."""
+    parts = dict(wanted.parts_of(table))
+    columns = []
+    for key, one in parts.items():
+        if key.startswith("column "):
+            name = key.rpartition(".")[2]
+            default = one.get("default", "")
+            serial = str(default).startswith("nextval")
+            typed = "serial" if serial else one["type"]
+            columns.append(
+                f"{name} {typed}"
+                + (f" DEFAULT {default}" if default and not serial else "")
+                + (" NOT NULL" if one.get("not_null") else "")
+            )
+    yield f"CREATE TABLE {table} ({', '.join(columns)})"
+    for number, (key, one) in enumerate(sorted(parts.items(), key=lambda item: item[1].get("type") == "f")):
+        if key.startswith("constraint "):
+            yield f"ALTER TABLE {table} ADD CONSTRAINT by_hand_{table}_{number} {one['definition']}"
+
+
+def test_plain_alembic_goes_back_too(migrated, before, settings_for, monkeypatch):
+    """``alembic downgrade`` drops without a shelf, and leaves what was there before us."""
+    monkeypatch.setenv("DATABASE_URL", url_of(migrated))
+    command.downgrade(plan.alembic_config(), FAMILIES["baseline"])
+    assert query(migrated, "SELECT to_regnamespace('rollout_shelf')") is None
+    assert query(migrated, "SELECT version_num FROM lawsker_schema_version") == FAMILIES["baseline"]
+    now = picture(migrated)
+    assert before.lost(now) == []
+    assert set(now.contents) - set(before.contents) == {"public.lawsker_schema_version"}
+
+
+def test_a_database_that_we_created(database, settings_for):
+    """On one that was empty everything goes, the legacy core too, and everything comes back."""
+    settings = settings_for(database)
+    assert attempt(settings).exit_code == 0
+    execute(
+        database,
+        "INSERT INTO tenants (id, name, tenant_code, mode, status) SELECT gen_random_uuid(), 'A', 'a', 'SAAS', 'ACTIVE'",
+        "INSERT INTO users (id, tenant_id, username, password_hash, status)"
+        " SELECT gen_random_uuid(), id, 'u', '!', 'ACTIVE' FROM tenants",
+        "INSERT INTO workspace_mappings (user_id, workspace_id, workspace_type) SELECT id, workspace_id, 'user' FROM users",
+    )
+    then = ours(database, [*OURS, "tenants"])
+    assert back(settings, "base").exit_code == 0
+    assert query(database, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
+    assert attempt(settings).exit_code == 0
+    assert ours(database, [*OURS, "tenants"]) == then
