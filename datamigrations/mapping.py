@@ -41,6 +41,11 @@ class Field:
         """The target's column."""
         return self.target or self.name
 
+    @property
+    def is_large(self) -> bool:
+        """Tell whether values may be large: they are moved and hashed on their own."""
+        return self.kind is Kind.JSON or (self.kind is Kind.TEXT and self.length is None)
+
 
 @dataclass(frozen=True)
 class Table:

@@ -143,7 +143,7 @@ def _compare(job: Job, source: SourceTable) -> None:
     if job.scalar(f"SELECT EXISTS (SELECT FROM plan_{table.name} WHERE action = 'same age')"):
         job.execute(
             f"UPDATE plan_{table.name} AS w SET action ="
-            f" CASE WHEN l.content = {reconcile.target_content(source)} THEN 'update' ELSE 'kept' END"
+            f" CASE WHEN l.content = {reconcile.target_content(table)} THEN 'update' ELSE 'kept' END"
             f" FROM public.{table.target} AS t"
             f" LEFT JOIN ({reconcile.last(table.target)}) AS l ON l.row_key = t.id::text"
             f" WHERE w.action = 'same age' AND {rules.same_key(table)}"

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from datamigrations.source import SourceTable
 
 TAKEN_OVER = ("status", "role", "agreed_agreement_version")
+NEW_USER = (
+    "id", "tenant_id", "username", "email", "phone_number", "status", "role", "agreed_agreement_version", "created_at",
+    "updated_at", "account_type", "registration_source", "email_verified", "last_login", "avatar_url", "twitter_url",
+)  # fmt: skip
+"""The columns that the import gives a new user, apart from the marker that stands for a password."""
+
 SEEN = "users.seen"
 """The name under which ``rollout.import_changes`` keeps what a matched user looked like after a run."""
 
@@ -115,7 +121,8 @@ def _create(job: Job, source: SourceTable) -> int:
     if not job.scalar("SELECT EXISTS (SELECT FROM names)"):
         return 0
     tenant_id = _tenant(job)
-    values = new_users(source, tenant_id)
+    known = new_users(source, tenant_id)
+    values = {column: known[column] for column in NEW_USER}
     columns, mapped = ", ".join(values), ", ".join(values.values())
     rows = "names AS m JOIN people AS p ON p.n = m.n JOIN converted_users AS w ON w.n = m.n"
     inserted = job.execute(
@@ -126,7 +133,7 @@ def _create(job: Job, source: SourceTable) -> int:
     job.counts[USERS.name].defaulted = int(
         job.scalar(f"SELECT count(*) FROM {rows} WHERE w.created_at IS NULL OR w.updated_at IS NULL")
     )
-    _record(job, "users", "t.id::text", tuple(values))
+    _record(job, "users", "t.id::text", NEW_USER)
     reconcile.same_content(
         job, USERS.name, f"SELECT {reconcile.content(values)} AS content FROM {rows}", reconcile.recorded(job, "users")
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from datamigrations import rules
+from datamigrations.mapping import Kind
 from datamigrations.sqltext import literal
 from rollout.database import quote
 from rollout.errors import ReconciliationFailed
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from datamigrations.job import Job
+    from datamigrations.mapping import Table
     from datamigrations.source import SourceTable
 
 WRITTEN = "w.action IN ('insert', 'update')"
@@ -31,16 +33,24 @@ def content(values: Mapping[str, str], large: Mapping[str, str] | None = None) -
     return f"hashtextextended(ROW({parts})::text, 0)"
 
 
-def target_content(source: SourceTable) -> str:
-    """Return SQL for the hash of a row of the target (``t``)."""
-    values = {name: f"t.{quote(name)}" for name in rules.mapped(source)}
-    return content(values, {name: rules.large_hash(values[name]) for name in rules.large(source)})
+def target_content(table: Table) -> str:
+    """Return SQL for the hash of a row of the target (``t``): all columns that the import fills."""
+    values = {field.column: f"t.{quote(field.column)}" for field in table.fields}
+    return content(
+        values, {field.column: rules.large_hash(values[field.column]) for field in table.fields if field.is_large}
+    )
+
+
+def json_columns(table: Table) -> tuple[str, ...]:
+    """Return the columns of json: kept as text, which tells json's null from SQL's."""
+    return tuple(field.column for field in table.fields if field.kind is Kind.JSON)
 
 
 def remember_previous(job: Job, source: SourceTable) -> None:
     """Keep what rows hold that are about to be updated, in ``previous_T``."""
-    table = source.table
-    columns = ", ".join(f"t.{quote(name)}" for name in rules.mapped(source))
+    table, json = source.table, json_columns(source.table)
+    names = [field.column for field in table.fields]
+    columns = ", ".join(f"t.{quote(name)}{'::text' if name in json else ''}" for name in names)
     job.temporary(
         f"previous_{table.name}",
         f"SELECT w.n, (SELECT to_jsonb(o) FROM (SELECT {columns}) AS o) AS previous"
@@ -54,7 +64,7 @@ def record(job: Job, source: SourceTable) -> None:
     table = source.table
     job.execute(
         "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, previous, content)"
-        f" SELECT :run_id, {literal(table.target)}, t.id::text, w.action, o.previous, {target_content(source)}"
+        f" SELECT :run_id, {literal(table.target)}, t.id::text, w.action, o.previous, {target_content(table)}"
         f" FROM plan_{table.name} AS w JOIN public.{table.target} AS t ON {rules.same_key(table)}"
         f" LEFT JOIN previous_{table.name} AS o ON o.n = w.n WHERE {WRITTEN}",
         run_id=job.run.run_id,

@@ -77,9 +77,7 @@ def create_helpers(connection: Connection) -> None:
 
 def is_direct(field: Field, staged: Staged) -> bool:
     """Tell whether a value goes from the staging table to the target as it stands: what can be large, and fits."""
-    if field.kind is Kind.JSON:
-        return staged.type == "jsonb"
-    return field.kind is Kind.TEXT and field.length is None and staged.type == "text"
+    return field.is_large and staged.type == ("jsonb" if field.kind is Kind.JSON else "text")
 
 
 def value(field: Field, source: SourceTable) -> str:
@@ -126,11 +124,7 @@ def large(source: SourceTable) -> dict[str, str]:
     """Return, for each column of the target whose values may be large, the SQL of the mapped value's hash."""
     known = {source.table.field(name).column: f"s.{quote(hash_column(name))}" for name in hashed(source)}
     values = mapped(source)
-    names = [
-        field.column
-        for field in source.table.fields
-        if field.column in values and (field.kind is Kind.JSON or (field.kind is Kind.TEXT and not field.length))
-    ]
+    names = [field.column for field in source.table.fields if field.column in values and field.is_large]
     return {name: known.get(name, large_hash(values[name])) for name in names}
 
 

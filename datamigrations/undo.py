@@ -1,0 +1,263 @@
+"""``tool pagtive undo RUN``: take back exactly what one import run inserted or updated, and prove it.
+
+``rollout.import_changes`` says what the run wrote, what was there before, and what each row looked like afterwards. A
+row that looks different now was edited since; a row of somebody else's that refers to one that would go would go with
+it. Both are refused, the first one unless told otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from datamigrations import job as jobs
+from datamigrations import reconcile
+from datamigrations.mapping import TABLES, USERS
+from datamigrations.people import BELONGINGS, NEW_USER, SEEN, TAKEN_OVER
+from datamigrations.quarantine import COMMAND
+from datamigrations.sqltext import literal
+from rollout import memory
+from rollout.change import write_report
+from rollout.database import quote
+from rollout.errors import UNTOUCHED, RollbackFailed
+from rollout.messages import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from sqlalchemy import Connection
+
+    from rollout.run import Run
+    from rollout.settings import Settings
+
+_BY_USER = ("profiles", "workspace_mappings", "user_credits")
+
+# Children before parents.
+_ORDER = (
+    *(table.target for table in reversed(TABLES[1:])),
+    *reversed(BELONGINGS),
+    "pagtive_user_map",
+    "users",
+    "tenants",
+)
+
+_CONTENTS = {
+    **{table.target: reconcile.target_content(table) for table in TABLES[1:]},
+    **{name: reconcile.content({column: f"t.{column}" for column in columns}) for name, columns in BELONGINGS.items()},
+    "users": reconcile.content({column: f"t.{column}" for column in NEW_USER}),
+    "pagtive_user_map": reconcile.content({"user_id": "t.user_id", "matched_by": "t.matched_by"}),
+    "tenants": reconcile.content({"name": "t.name", "tenant_code": "t.tenant_code"}),
+}
+_UPDATED = {
+    **{table.target: (_CONTENTS[table.target], [f.column for f in table.fields]) for table in TABLES[1:]},
+    "users": (reconcile.content({column: f"t.{column}" for column in TAKEN_OVER}), list(TAKEN_OVER)),
+}
+_JSON = {table.target: reconcile.json_columns(table) for table in TABLES[1:]}
+_TOUCHED = {table.target: table.updated for table in TABLES if table is not USERS and table.updated}
+
+_FOREIGN_KEYS = """
+SELECT c.conrelid::regclass::text AS child, n.nspname = 'public' AS ours, k.relname AS name, a.attname AS column,
+       p.relname AS parent, b.attname AS key
+FROM pg_constraint AS c
+JOIN pg_class AS k ON k.oid = c.conrelid JOIN pg_namespace AS n ON n.oid = k.relnamespace
+JOIN pg_class AS p ON p.oid = c.confrelid
+JOIN pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
+JOIN pg_attribute AS b ON b.attrelid = c.confrelid AND b.attnum = c.confkey[1]
+WHERE c.contype = 'f' AND c.conparentid = 0 AND p.relnamespace = 'public'::regnamespace AND p.relname = ANY(:parents)
+ORDER BY 1, 4
+"""
+
+
+def undo_run(settings: Settings, run: Run, run_id: str, *, discard_edits: bool = False) -> None:
+    """Take back import run ``run_id``; fills ``run.result["tables"]`` (table → rows ``deleted`` and ``restored``).
+
+    ``discard_edits``: also rows that were edited since. Raises ``RollbackFailed`` where the run cannot be taken back;
+    then nothing has changed.
+    """
+    try:
+        with memory.recorded(settings, run) as session:
+            run.result |= {"undone": run_id, "tables": {}}
+            with run.step("look"):
+                _check_run(session.own, run_id)
+            tables = _tables(session.own, run_id)
+            locks = dict.fromkeys(sorted(tables), jobs.WRITE)
+            with jobs.change(session, run, locks, dry_run=False) as connection:
+                undo = Undo(connection, run_id, tables)
+                with run.step("receipt"):
+                    undo.refuse_edits(discard=discard_edits)
+                    undo.refuse_dependents()
+                with run.step("undo") as step:
+                    run.result["tables"] = undo.take_back()
+                    step.detail = say("{tables} tables", tables=len(tables))
+            jobs.finish(session, run, {name: sum(counts.values()) for name, counts in run.result["tables"].items()})
+    finally:
+        run.finish()
+        write_report(settings, run)
+
+
+def _check_run(own: Connection, run_id: str) -> None:
+    """Check that there is such an import, that it was committed, and that it has not been taken back."""
+    row = own.execute(text("SELECT command, ok FROM rollout.runs WHERE run_id = :id"), {"id": run_id}).one_or_none()
+    if row is None or row.command != COMMAND or not row.ok:
+        raise RollbackFailed(
+            say("there is no import {run_id} that was committed", run_id=run_id),
+            hint=say("`tool history` lists the runs."),
+            database=UNTOUCHED,
+        )
+    if not _tables(own, run_id):
+        raise RollbackFailed(
+            say("import {run_id} wrote nothing, or was taken back already", run_id=run_id),
+            hint=say("`tool history` lists the runs."),
+            database=UNTOUCHED,
+        )
+
+
+def _tables(own: Connection, run_id: str) -> set[str]:
+    """Return the tables that a run wrote."""
+    rows = own.execute(
+        text("SELECT DISTINCT table_name FROM rollout.import_changes WHERE run_id = :id AND table_name <> :seen"),
+        {"id": run_id, "seen": SEEN},
+    )
+    return set(rows.scalars())
+
+
+def _key(table: str, alias: str = "t") -> str:
+    """Return SQL for a row's key as ``import_changes`` has it."""
+    if table == "user_roles":
+        return f"{alias}.user_id::text || ',' || {alias}.role_id"
+    return (
+        f"{alias}.source_id"
+        if table == "pagtive_user_map"
+        else f"{alias}.{'user_id' if table in _BY_USER else 'id'}::text"
+    )
+
+
+class Undo:
+    """The undo of one run, inside its transaction."""
+
+    def __init__(self, connection: Connection, run_id: str, tables: set[str]) -> None:
+        """Keep what it is about."""
+        self.connection = connection
+        self.run_id = run_id
+        self.tables = [name for name in _ORDER if name in tables]
+
+    def _count(self, sql: str) -> int:
+        return int(self.connection.execute(text(sql)).scalar_one())
+
+    def _execute(self, sql: str) -> int:
+        return int(self.connection.execute(text(sql)).rowcount)
+
+    def _changed(self, table: str, action: str, alias: str = "t") -> str:
+        """Return FROM and WHERE for the rows (``t``) that the run inserted or updated (``c``)."""
+        return (
+            f"rollout.import_changes AS c JOIN public.{quote(table)} AS {alias} ON {_key(table, alias)} = c.row_key"
+            f" WHERE {self._of_run(table, action)}"
+        )
+
+    def _of_run(self, table: str, action: str) -> str:
+        """Return the condition that a change (``c``) is one of the run."""
+        run_id = literal(self.run_id)
+        return f"c.run_id = {run_id} AND c.table_name = {literal(table)} AND c.action = {literal(action)}"
+
+    def refuse_edits(self, *, discard: bool) -> None:
+        """Raise ``RollbackFailed`` where rows were edited since the run."""
+        edited = {}
+        for table in self.tables:
+            contents = {"insert": _CONTENTS[table]} | ({"update": _UPDATED[table][0]} if table in _UPDATED else {})
+            edited[table] = sum(
+                self._count(
+                    f"SELECT count(*) FROM {self._changed(table, action)} AND {content} IS DISTINCT FROM c.content"
+                )
+                for action, content in contents.items()
+            )
+        found = {table: rows for table, rows in edited.items() if rows}
+        if found and not discard:
+            raise RollbackFailed(
+                say("rows were edited since the run: {tables}", tables=_listed(found)),
+                hint=say("Take back later imports first; edits of other origin would be lost."),
+                database=UNTOUCHED,
+            )
+
+    def refuse_dependents(self) -> None:
+        """Raise ``RollbackFailed`` where rows that are not this run's refer to rows that would go."""
+        found = {name: rows for name, rows in self._dependents() if rows}
+        if found:
+            raise RollbackFailed(
+                say("other rows refer to what the run inserted: {tables}", tables=_listed(found)),
+                hint=say("Remove them, or keep the import."),
+                database=UNTOUCHED,
+            )
+
+    def _dependents(self) -> Iterator[tuple[str, int]]:
+        """Yield the tables that refer to ours, and how many of their rows would be taken along."""
+        for key in self.connection.execute(text(_FOREIGN_KEYS), {"parents": self.tables}).all():
+            gone = f"SELECT p.{quote(key.key)} FROM {self._changed(key.parent, 'insert', 'p')}"
+            rows = f"SELECT count(*) FROM {key.child} AS t WHERE t.{quote(key.column)} IN ({gone})"
+            if key.ours and key.name in _ORDER:
+                ours = f"SELECT c.row_key FROM rollout.import_changes AS c WHERE {self._of_run(key.name, 'insert')}"
+                rows += f" AND {_key(key.name)} NOT IN ({ours})"
+            yield key.child, self._count(rows)
+
+    def take_back(self) -> dict[str, dict[str, int]]:
+        """Restore what was updated and delete what was inserted; return how many rows of each table."""
+        counts = {}
+        for table in self.tables:
+            restored = self._restore(table) if table in _UPDATED else 0
+            deleted = self._execute(
+                f"DELETE FROM public.{quote(table)} AS t USING rollout.import_changes AS c"
+                f" WHERE {_key(table)} = c.row_key AND {self._of_run(table, 'insert')}"
+            )
+            counts[table] = {"deleted": deleted, "restored": restored}
+        for table in self.tables:
+            self._prove(table)
+        self._execute(f"DELETE FROM rollout.import_changes WHERE run_id = {literal(self.run_id)}")
+        return counts
+
+    def _restore(self, table: str) -> int:
+        """Give updated rows back what they had; return how many."""
+        updated = _TOUCHED.get(table)
+        if updated:
+            # Our trigger takes an update that leaves updated_at as it is for one that does not say when.
+            self._execute(
+                f"UPDATE public.{table} AS u SET {updated} = u.{updated} + interval '1 microsecond'"
+                f" FROM (SELECT t.id FROM {self._changed(table, 'update')}"
+                f" AND (c.previous ->> '{updated}')::timestamptz = t.{updated}) AS q WHERE q.id = u.id"
+            )
+        values = {column: f"q.{quote(column)}" for column in _UPDATED[table][1]}
+        values |= {column: f"(q.previous ->> {literal(column)})::jsonb" for column in _JSON.get(table, ())}
+        settings = ", ".join(f"{quote(column)} = {value}" for column, value in values.items())
+        before = f"jsonb_populate_record(NULL::public.{table}, c.previous)"
+        changed = self._changed(table, "update").replace(" WHERE ", f" CROSS JOIN LATERAL {before} AS o WHERE ", 1)
+        return self._execute(
+            f"UPDATE public.{table} AS u SET {settings}"
+            f" FROM (SELECT t.id AS row_id, c.previous, {_columns('o', values)} FROM {changed}) AS q"
+            " WHERE q.row_id = u.id"
+        )
+
+    def _prove(self, table: str) -> None:
+        """Check that nothing inserted is left, and that what was updated is what it was; raise ``RollbackFailed``."""
+        wrong = self._count(f"SELECT count(*) FROM {self._changed(table, 'insert')}")
+        if table in _UPDATED:
+            now = f"(SELECT to_jsonb(o) FROM (SELECT {_columns('t', _UPDATED[table][1], _JSON.get(table, ()))}) AS o)"
+            wrong += self._count(f"SELECT count(*) FROM {self._changed(table, 'update')} AND {now} <> c.previous")
+        if wrong:
+            raise RollbackFailed(
+                say("{count} rows of {table} are not what they were before the run", count=wrong, table=table),
+                hint=say(
+                    "Look for triggers on the table that change rows: \\d {table} in psql. Nothing was changed.",
+                    table=table,
+                ),
+            )
+
+
+def _columns(alias: str, columns: Iterable[str], as_text: Iterable[str] = ()) -> str:
+    """Return columns for a SELECT; those of json as the text that ``import_changes`` keeps of them."""
+    texts = set(as_text)
+    listed = (f"{alias}.{quote(column)}{'::text' if column in texts else ''}" for column in columns)
+    return ", ".join(listed)
+
+
+def _listed(found: dict[str, int]) -> str:
+    """Return tables with their numbers of rows, in one line."""
+    return ", ".join(f"{table} ({rows})" for table, rows in sorted(found.items()))
