@@ -97,6 +97,9 @@ class Run:
         try:
             yield step
             step.ok = True
+        except RolloutError as error:
+            step.detail = step.detail or error.message
+            raise
         except BaseException as error:
             step.detail = step.detail or str(error).split("\n", 1)[0]
             raise

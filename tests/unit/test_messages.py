@@ -8,7 +8,9 @@ import pytest
 
 from rollout import verify
 from rollout.checks.registry import CHECKS
+from rollout.errors import LockNotAcquired
 from rollout.messages import chinese_texts, in_chinese, say
+from rollout.run import Run
 from rollout.settings import PROJECT
 
 FOLDERS = ("rollout", "datamigrations", "commands")
@@ -128,6 +130,15 @@ def test_a_message_reads_in_both_languages():
     message = say("{subject}: {problem}", subject="users.role", problem=say("{kind} is missing", kind="column"))
     assert message == "users.role: column is missing"
     assert in_chinese(message) == "users.role：缺失（column）"
+
+
+def test_a_step_that_fails_says_why_in_both_languages():
+    """The step keeps the message itself, not only its English text."""
+    run = Run("migrate")
+    with pytest.raises(LockNotAcquired), run.step("lock"):
+        raise LockNotAcquired(say("not confirmed"), hint=say("Run this again."))
+    assert run.steps[0].detail == "not confirmed"
+    assert in_chinese(run.steps[0].detail) == "未获确认"
 
 
 def test_what_has_no_chinese_text_stays_english():
