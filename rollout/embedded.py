@@ -50,9 +50,10 @@ class EmbeddedServer:
     """A server that lives as long as the ``with`` block, and never longer than the thread that started it.
 
     ``directory``: where its temporary directory is made (default: the system's). ``fast``: no fsync, for data that
-    nobody would miss. ``options``: further server settings. Raises ``ConfigurationError`` where it cannot run here,
-    ``DatabaseUnavailable`` where it does not start. On Linux the kernel ends the server with that thread, however the
-    thread ends (``kill -9`` too); elsewhere only leaving the block does.
+    nobody would miss. ``options``: further server settings. ``programs``: the ``bin`` of another PostgreSQL than
+    the wheel's. Raises ``ConfigurationError`` where it cannot run, ``DatabaseUnavailable`` where it does not start.
+    On Linux the kernel ends the server with that thread, however the thread ends (``kill -9`` too); elsewhere only
+    leaving the block does.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class EmbeddedServer:
         fast: bool = False,
         options: Mapping[str, str] | None = None,
         superuser: str = "postgres",
+        programs: Path | None = None,
     ) -> None:
         """Keep the wishes; nothing happens before the block is entered."""
         self.superuser = superuser
@@ -71,6 +73,7 @@ class EmbeddedServer:
         self._options = {**(_FAST if fast else {}), **(options or {})}
         self._account = _server_account()
         self._directory: Path | None = None
+        self._wanted = programs
         self._programs: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -78,7 +81,7 @@ class EmbeddedServer:
         """Make the cluster and start the server."""
         try:
             self._directory = self._make_directory()
-            self._programs = server_programs(self._directory / "wheel", self._runs)
+            self._programs = server_programs(self._directory / "wheel", self._runs, self._wanted)
             self._initialise(self._directory, self._programs)
             self.start()
         except BaseException:
@@ -190,15 +193,14 @@ class EmbeddedServer:
     def _initialise(self, directory: Path, programs: Path) -> None:
         """Make the cluster; the password goes through a file of the server's user (0600), which is removed after."""
         password_file = directory / "password"
-        descriptor = os.open(password_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(descriptor, "w") as file:
+        with os.fdopen(os.open(password_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
             file.write(self.password)
         if self._account:
             os.chown(password_file, self._account["user"], self._account["group"])
         locale = "C.UTF-8" if sys.platform == "linux" else "C"
         made = self._run(
             *(programs / "initdb", "-D", directory / "data", "-U", self.superuser, f"--pwfile={password_file}"),
-            *("-E", "UTF8", f"--locale={locale}", "--auth=scram-sha-256", "--no-sync", "--no-instructions"),
+            *("-E", "UTF8", f"--locale={locale}", "--auth=scram-sha-256", "--no-sync"),
         )
         password_file.unlink()
         if made.returncode:
@@ -270,8 +272,7 @@ def end_with_parent(number: signal.Signals) -> Callable[[], None] | None:
     """
     if sys.platform != "linux":
         return None
-    prctl = ctypes.CDLL(None).prctl
-    parent = os.getpid()
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
 
     def tie() -> None:
         prctl(_PR_SET_PDEATHSIG, number)

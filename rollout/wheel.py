@@ -36,12 +36,12 @@ def required_wheel_bin() -> Path:
     return programs
 
 
-def server_programs(target: Path, runs: Callable[[Path], bool]) -> Path:
-    """Return programs for which ``runs`` says yes: the wheel's, or copies in ``target`` where those cannot be read.
+def server_programs(target: Path, runs: Callable[[Path], bool], programs: Path | None = None) -> Path:
+    """Return programs for which ``runs`` says yes: ``programs``, or copies in ``target`` where those cannot be read.
 
-    Raises ``ConfigurationError`` without the wheel, and where neither run.
+    The default is the wheel's. Raises ``ConfigurationError`` without the wheel, and where neither run.
     """
-    programs = required_wheel_bin()
+    programs = programs or required_wheel_bin()
     if runs(programs):
         return programs
     copies = _copy_server(programs, target)
