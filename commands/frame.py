@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rollout import interrupt
 from rollout.errors import UNKNOWN, Interrupted, RolloutError
 from rollout.messages import say
 from rollout.presentation import Speaker, error_lines, finding_lines, result_lines
@@ -89,26 +90,27 @@ def command(name: str, *, as_json: bool, quiet: tuple[str, ...] = ()) -> Iterato
     speak = Speaker(chinese=speaks_chinese())
     talk = Talk(speak)
     run = Run(name, listener=talk)
-    try:
-        yield run
-    except RolloutError as error:
-        if run.error is not error:
-            run.failed(error)
-    except KeyboardInterrupt:
-        if run.error is None:
-            run.failed(Interrupted(database=run.database))
-    except typer.Exit:
-        raise
-    except Exception:  # noqa: BLE001 - the last resort: anything else is a bug
-        traceback.print_exc()
-        run.exit_code, run.database = BUG, UNKNOWN
-        run.error = RolloutError(say("this is a bug"), hint=say("Please report it with the traceback above."))
-    talk.stop()
-    run.finish()
-    if as_json:
-        typer.echo(json.dumps(run.as_json(), ensure_ascii=False, default=str))
-    else:
-        render(run, speak, quiet)
+    with interrupt.heeding():
+        try:
+            yield run
+        except RolloutError as error:
+            if run.error is not error:
+                run.failed(error)
+        except (KeyboardInterrupt, typer.Abort):
+            if run.error is None:
+                run.failed(Interrupted(database=run.database))
+        except typer.Exit:
+            raise
+        except Exception:  # noqa: BLE001 - the last resort: anything else is a bug
+            traceback.print_exc()
+            run.exit_code, run.database = BUG, UNKNOWN
+            run.error = RolloutError(say("this is a bug"), hint=say("Please report it with the traceback above."))
+        talk.stop()
+        run.finish()
+        if as_json:
+            typer.echo(json.dumps(run.as_json(), ensure_ascii=False, default=str))
+        else:
+            render(run, speak, quiet)
     raise typer.Exit(run.exit_code)
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from rollout import backup_manifest, databases
+from rollout import backup_manifest, databases, interrupt
 from rollout.backup_manifest import DUMP, Manifest
 from rollout.contents import in_background, lock, read, relations, sequence_positions, snapshot
-from rollout.database import VERSION_TABLE, quote
+from rollout.database import VERSION_TABLE, quote, raw_connection
 from rollout.errors import BackupFailed, LockNotAcquired
 from rollout.messages import say
 from rollout.postgres_tools import run_tool
@@ -54,7 +54,10 @@ class DumpJob:
 def make(job: DumpJob) -> Manifest:
     """Dump and read the database on one snapshot; write everything but the backup's name."""
     begin = time.monotonic()
-    with snapshot(job.engine, lock_timeout=job.lock_timeout) as connection:
+    with (
+        snapshot(job.engine, lock_timeout=job.lock_timeout) as connection,
+        interrupt.cancelling(raw_connection(connection)),
+    ):
         found = relations(connection)
         size = sum(one.size for one in found)
         _require_room(job, size)

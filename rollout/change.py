@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from alembic import command
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from rollout import adopt, declared, environment, interrupt, plan, preserve, report, transaction, verify
-from rollout.database import first_line, quote, raw_connection, sqlstate
+from rollout.database import first_line, quote, sqlstate
 from rollout.errors import (
     CHANGED,
     ROLLED_BACK,
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from rollout.run import Run
     from rollout.settings import Settings
 
-QUERY_CANCELED = "57014"
 DEPENDENT_OBJECTS = "2BP01"
 
 
@@ -64,11 +63,11 @@ def change(
     """
     settings = session.settings
     limits = {"lock_timeout": settings.lock_timeout, "statement_timeout": settings.statement_timeout}
-    with (
-        _translated(run, steps),
-        transaction.open_transaction(session.engine, _locks(session, steps), **limits) as connection,
-    ):
-        with interrupt.cancelling(raw_connection(connection)):
+    with interrupt.heeding(), ExitStack() as to_the_end:
+        with (
+            _translated(run, steps),
+            transaction.open_transaction(session.engine, _locks(session, steps), **limits) as connection,
+        ):
             preexisting = environment.prepare(connection, steps, below_baseline=below_baseline)
             said = declared.by(connection, steps, preexisting)
             before = _fingerprint(connection, run, said, deep=deep)
@@ -81,10 +80,10 @@ def change(
             with run.step("verify") as step:
                 _verify_inside(connection, run, steps, before, said)
                 step.detail = say("{passed} checks passed", passed=run.result["summary"]["passed"])
-        with interrupt.finishing(), run.step("commit"):
-            transaction.commit(connection, session.engine)
-            run.database = CHANGED
-    with interrupt.finishing():
+            to_the_end.enter_context(interrupt.finishing())
+            with run.step("commit"):
+                transaction.commit(connection, session.engine)
+                run.database = CHANGED
         _after_commit(session, run, steps)
 
 
@@ -148,7 +147,13 @@ def _after_commit(session: Session, run: Run, steps: plan.Plan) -> None:
         except DBAPIError as error:
             step.detail = first_line(error)
     with run.step("audit") as step:
-        outcome = audit(session, steps.target)
+        try:
+            outcome = audit(session, steps.target)
+        except (RolloutError, SQLAlchemyError) as error:
+            raise AuditFailed(
+                say("the upgrade is committed, but the audit could not be made: {reason}", reason=first_line(error)),
+                hint=say("`tool verify` makes it again."),
+            ) from error
         verify.report(run, outcome)
         if outcome.errors:
             worst = outcome.errors[0]
@@ -184,10 +189,8 @@ def _translated(run: Run, steps: plan.Plan) -> Iterator[None]:
         raise
     except KeyboardInterrupt:
         raise Interrupted from None
-    except DBAPIError as error:
+    except SQLAlchemyError as error:
         state = sqlstate(error)
-        if state == QUERY_CANCELED and "user request" in first_line(error):
-            raise Interrupted from error
         if state in {transaction.LOCK_NOT_AVAILABLE, transaction.DEADLOCK_DETECTED}:
             raise LockNotAcquired(
                 say("a lock did not come in time: {reason}", reason=first_line(error)),
@@ -195,9 +198,9 @@ def _translated(run: Run, steps: plan.Plan) -> Iterator[None]:
                 database=ROLLED_BACK,
             ) from error
         reason = first_line(error)
-        if state == DEPENDENT_OBJECTS:
-            diagnostics = getattr(error.orig, "diag", None)
-            reason = f"{reason} ({(getattr(diagnostics, 'message_detail', '') or '').splitlines()[0]})"
+        if state == DEPENDENT_OBJECTS and isinstance(error, DBAPIError):
+            detail = getattr(getattr(error.orig, "diag", None), "message_detail", None) or ""
+            reason = " ".join([reason, *detail.splitlines()[:1]])
         raise failure(
             say("failed in step {step}: {reason}", step=run.steps[-1].name, reason=reason),
             hint=say(

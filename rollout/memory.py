@@ -1,7 +1,8 @@
 """What we remember in the schema ``rollout``: runs, applied revisions, and what was there before us.
 
-Created on first use. Runs are written on a connection of their own, so that a failed run is remembered too; what an upgrade
-found before it (``preexisting_objects``) is written inside the upgrade's transaction, and stands or falls with it.
+Created on first use. Runs are written on a connection of their own, so that a failed run is remembered too; what an
+upgrade found before it (``preexisting_objects``) is written inside the upgrade's transaction, and stands or falls with
+it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from rollout.database import describe, engine_for, first_line, run_lock
+from rollout.database import describe, engine_for, first_line, run_lock, sqlstate
 from rollout.errors import Interrupted, PreflightFailed, RolloutError
 from rollout.messages import say
 
@@ -28,12 +29,28 @@ if TYPE_CHECKING:
     from rollout.run import Run
     from rollout.settings import Settings
 
+READ_ONLY, INSUFFICIENT_PRIVILEGE = "25006", "42501"
+
 SCHEMA_SQL = Path(__file__).parent / "sql" / "rollout_schema.sql"
 
 
 def exists(connection: Connection) -> bool:
     """Tell whether our memory is there."""
     return bool(connection.execute(text("SELECT to_regclass('rollout.runs') IS NOT NULL")).scalar_one())
+
+
+def readable(connection: Connection) -> bool:
+    """Tell whether our memory is there and we may read it; never raises, whatever our rights are."""
+    return bool(
+        connection.execute(
+            text(
+                "SELECT count(*) = 3 AND bool_and(has_schema_privilege(n.oid, 'USAGE')"
+                " AND has_table_privilege(c.oid, 'SELECT'))"
+                " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+                " WHERE n.nspname = 'rollout' AND c.relname IN ('runs', 'applied_revisions', 'preexisting_objects')"
+            )
+        ).scalar_one()
+    )
 
 
 def create(connection: Connection) -> None:
@@ -43,10 +60,8 @@ def create(connection: Connection) -> None:
     try:
         connection.exec_driver_sql(SCHEMA_SQL.read_text(encoding="utf-8"))
     except DBAPIError as error:
-        raise PreflightFailed(
-            say("the schema rollout cannot be created: {reason}", reason=first_line(error)),
-            hint=say("As the database's owner: GRANT CREATE ON DATABASE … TO the user of DATABASE_URL;"),
-        ) from error
+        hint = say("As the database's owner: GRANT CREATE ON DATABASE … TO the user of DATABASE_URL;")
+        raise _unusable(error, hint) from error
 
 
 def preexisting(connection: Connection) -> frozenset[str]:
@@ -96,74 +111,112 @@ class Session:
 def recorded(settings: Settings, run: Run) -> Iterator[Session]:
     """Open the target, take the run lock, record the run's start, and its outcome whatever happens.
 
-    Sets ``run.target``, ``run.run_id``, ``run.error``; raises what the block raised. The report is the caller's to write.
+    Sets ``run.target``, ``run.run_id``, ``run.error``; raises what the block raised. The report is the caller's.
     """
     engine = engine_for(settings.target)
     try:
-        with run.step("connect"), engine.connect() as connection:
-            run.target = describe(connection, settings.target)
-        with run_lock(engine) as own:
-            _begin(own, run)
-            try:
-                yield Session(engine, own, settings)
-            except RolloutError as error:
-                run.failed(error)
-                raise
-            except KeyboardInterrupt:
-                run.failed(Interrupted(database=run.database if run.database != "changed" else "unknown"))
-                raise
-            except BaseException:
-                run.exit_code, run.database = 1, "unknown"
-                raise
-            finally:
-                run.finish()
-                _end(own, run)
+        with _outcome_of(run):
+            with run.step("connect"), engine.connect() as connection:
+                run.target = describe(connection, settings.target)
+            with run_lock(engine) as own:
+                _begin(own, run)
+                try:
+                    with _outcome_of(run):
+                        yield Session(engine, own, settings)
+                finally:
+                    run.finish()
+                    _end(engine, own, run)
     finally:
         engine.dispose()
 
 
+@contextmanager
+def _outcome_of(run: Run) -> Iterator[None]:
+    """Keep in the run what ended the block."""
+    try:
+        yield
+    except RolloutError as error:
+        run.failed(error)
+        raise
+    except KeyboardInterrupt:
+        if run.error is None:
+            run.failed(Interrupted(database=run.database if run.database != "changed" else "unknown"))
+        raise
+    except BaseException:
+        run.exit_code, run.database = 1, "unknown"
+        raise
+
+
 def _begin(own: Connection, run: Run) -> None:
-    """Record that a run has begun."""
+    """Record that a run has begun; raise ``PreflightFailed`` where it cannot be."""
     create(own)
-    own.execute(
-        text("INSERT INTO rollout.runs (run_id, command, started_at) VALUES (:run_id, :command, :started_at)"),
-        {"run_id": run.run_id, "command": run.command, "started_at": run.started_at},
-    )
+    try:
+        own.execute(
+            text("INSERT INTO rollout.runs (run_id, command, started_at) VALUES (:run_id, :command, :started_at)"),
+            {"run_id": run.run_id, "command": run.command, "started_at": run.started_at},
+        )
+    except DBAPIError as error:
+        hint = say(
+            "As its owner: GRANT USAGE ON SCHEMA rollout, and ALL ON ALL TABLES IN SCHEMA rollout, to this user."
+        )
+        raise _unusable(error, hint) from error
     run.recorded = True
 
 
-def _end(own: Connection, run: Run) -> None:
-    """Record a run's outcome, chained to the one before; a server that is gone cannot be told."""
-    try:
-        # The end of the chain, not the latest clock: clocks of two machines differ.
-        previous = own.execute(
-            text(
-                "SELECT hash FROM rollout.runs r WHERE hash IS NOT NULL"
-                " AND NOT EXISTS (SELECT FROM rollout.runs n WHERE n.previous_hash = r.hash)"
-                " ORDER BY number DESC LIMIT 1"
-            )
-        ).scalar()
-        record = json.dumps(run.as_json(), ensure_ascii=False, sort_keys=True, default=str)
-        own.execute(
-            text(
-                "UPDATE rollout.runs SET finished_at = :finished_at, from_revision = :from_revision,"
-                " to_revision = :to_revision, ok = :ok, exit_code = :exit_code, record = :record,"
-                " previous_hash = :previous, hash = :hash WHERE run_id = :run_id"
-            ),
-            {
-                "run_id": run.run_id,
-                "finished_at": run.finished_at,
-                "from_revision": run.result.get("from_revision"),
-                "to_revision": run.result.get("to_revision"),
-                "ok": run.exit_code == 0,
-                "exit_code": run.exit_code,
-                "record": record,
-                "previous": previous,
-                "hash": chain_hash(previous, record),
-            },
+def _unusable(error: DBAPIError, hint: str) -> PreflightFailed:
+    """Say why our memory cannot be written; ``hint``: what to do where a right is missing."""
+    if sqlstate(error) == READ_ONLY:
+        hint = say(
+            "ALTER ROLE … SET default_transaction_read_only = off; if it is a replica, use the primary in DATABASE_URL."
         )
-    except (DBAPIError, RolloutError) as error:
-        run.listener.note(say("the outcome could not be recorded in the database: {reason}", reason=first_line(error)))
+    elif sqlstate(error) != INSUFFICIENT_PRIVILEGE:
+        hint = say("If a schema rollout is there that is not this tool's: ALTER SCHEMA rollout RENAME TO …;")
+    return PreflightFailed(say("the schema rollout cannot be written: {reason}", reason=first_line(error)), hint=hint)
+
+
+def _end(engine: Engine, own: Connection, run: Run) -> None:
+    """Record a run's outcome, on a new connection where our own is gone; a server that is gone cannot be told."""
+    try:
+        _record(own, run)
+    except (SQLAlchemyError, RolloutError):
+        try:
+            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                _record(connection, run)
+        except (SQLAlchemyError, RolloutError) as error:
+            run.listener.note(
+                say("the outcome could not be recorded in the database: {reason}", reason=first_line(error))
+            )
+
+
+def _record(own: Connection, run: Run) -> None:
+    """Write a run's outcome, chained to the one before."""
+    # The end of the chain, not the latest clock: clocks of two machines differ.
+    previous = own.execute(
+        text(
+            "SELECT hash FROM rollout.runs r WHERE hash IS NOT NULL"
+            " AND NOT EXISTS (SELECT FROM rollout.runs n WHERE n.previous_hash = r.hash)"
+            " ORDER BY number DESC LIMIT 1"
+        )
+    ).scalar()
+    record = json.dumps(run.as_json(), ensure_ascii=False, sort_keys=True, default=str)
+    own.execute(
+        text(
+            "UPDATE rollout.runs SET finished_at = :finished_at, from_revision = :from_revision,"
+            " to_revision = :to_revision, ok = :ok, exit_code = :exit_code, record = :record,"
+            " previous_hash = :previous, hash = :hash WHERE run_id = :run_id"
+        ),
+        {
+            "run_id": run.run_id,
+            "finished_at": run.finished_at,
+            "from_revision": run.result.get("from_revision"),
+            "to_revision": run.result.get("to_revision"),
+            "ok": run.exit_code == 0,
+            "exit_code": run.exit_code,
+            "record": record,
+            "previous": previous,
+            "hash": chain_hash(previous, record),
+        },
+    )
 
 
 def chain_hash(previous: str | None, record: str) -> str:

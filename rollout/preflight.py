@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rollout import plan, postgres_tools, verify
+from rollout import interrupt, plan, postgres_tools, verify
 from rollout.checks.registry import CHECKS, Area, Finding, Outcome, run_checks
-from rollout.database import describe, engine_for, server_major
+from rollout.database import describe, engine_for, raw_connection, server_major
 from rollout.errors import PreflightFailed
 from rollout.messages import say
 
@@ -35,7 +35,7 @@ def preflight(settings: Settings, run: Run, *, to: str = plan.HEAD) -> None:
 def check(engine: Engine, settings: Settings, run: Run, steps: plan.Plan) -> None:
     """Run the checks in a read-only transaction; put findings into the run; raise ``PreflightFailed`` on an error."""
     with run.step("preflight") as step:
-        with engine.connect() as connection:
+        with engine.connect() as connection, interrupt.cancelling(raw_connection(connection)):
             verify.read_only(connection, settings)
             outcome = _outcome(connection, settings, steps)
         verify.report(run, outcome)

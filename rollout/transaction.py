@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from rollout import interrupt
 from rollout.database import LOCK_KEY, another_run, first_line, quote, raw_connection, sqlstate
 from rollout.errors import ROLLED_BACK, UNKNOWN, DatabaseUnavailable, LockNotAcquired, MigrationFailed, PartialChange
 from rollout.messages import say
@@ -33,14 +34,15 @@ def open_transaction(
     """Yield a connection inside REPEATABLE READ, all ``locks`` (table of public → mode) taken before anything was read.
 
     A SELECT before LOCK TABLE would fix the snapshot too early: rows committed while we wait would be missed
-    (https://www.postgresql.org/docs/current/sql-lock.html). Ends with ROLLBACK unless the caller has committed.
-    Raises ``LockNotAcquired``.
+    (https://www.postgresql.org/docs/current/sql-lock.html). Ends with ROLLBACK unless the caller has committed; a
+    signal cancels what the server is doing, also while we wait for a lock. Raises ``LockNotAcquired``.
     """
     with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         transaction = connection.begin()
         try:
-            _take_locks(connection, locks, lock_timeout, statement_timeout)
-            yield connection
+            with interrupt.cancelling(raw_connection(connection)):
+                _take_locks(connection, locks, lock_timeout, statement_timeout)
+                yield connection
         finally:
             if transaction.is_active:
                 _roll_back(connection)
@@ -55,6 +57,9 @@ def _take_locks(
     connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(statement_timeout * 1000)}")
     connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
     connection.exec_driver_sql("SET LOCAL search_path = public")
+    # From 14 on, and not on every system: when we are killed, our statement ends, and with it its locks.
+    with suppress(DBAPIError), connection.begin_nested():
+        connection.exec_driver_sql("SET LOCAL client_connection_check_interval = 1000")
     for table, mode in locks.items():
         try:
             connection.exec_driver_sql(f"LOCK TABLE {quote('public', table)} IN {mode} MODE")
