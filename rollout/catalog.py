@@ -25,7 +25,7 @@ SURROUNDINGS = ("owner", "acl", "comment")
 """What is not part of an object's definition, though it must not change behind its owner's back either."""
 
 TUNING = ("options", "replica_identity")
-"""What operators may set on tables and indexes for speed and replication; of a view, options are part of its meaning."""
+"""What operators may set on tables and indexes for speed and replication; options of a view are part of its meaning."""
 
 _ELEMENT = re.compile(r"'(?:[^']|'')*'::character varying")
 _LIST = re.compile(rf"\(ARRAY\[({_ELEMENT.pattern}(?:, {_ELEMENT.pattern})*)\]\)::text\[\]")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
-
 from rollout import manifest, memory, plan
 from rollout.checks import (  # noqa: F401 - they register
     accounts,
@@ -35,16 +33,15 @@ if TYPE_CHECKING:
 def subject_at(connection: Connection, revision: str | None, *, in_upgrade: bool = False) -> Subject:
     """Return what checks need to look at a database that stands at ``revision``."""
     major = server_major(connection)
-    connection.execute(text("SET LOCAL search_path = public"))
-    readable = connection.execute(
-        text("SELECT to_regnamespace('rollout') IS NULL OR has_schema_privilege('rollout', 'USAGE')")
-    ).scalar_one()
+    connection.exec_driver_sql("SET LOCAL search_path = public")
+    remembers = memory.readable(connection)
     return Subject(
         connection,
         revision,
         manifest.at([one.id for one in plan.up_to(revision)], major=major),
         manifest.at([one.id for one in plan.history()], major=major),
-        memory.preexisting(connection) if readable else frozenset(),
+        memory.preexisting(connection) if remembers else frozenset(),
+        remembers,
         in_upgrade,
     )
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from rollout.checks import data
-from rollout.checks.registry import ERROR, WARNING, Area, Finding, Subject, check
+from rollout.checks.registry import Area, Subject, check
+from rollout.findings import ERROR, WARNING, Finding
 from rollout.messages import say
 
 if TYPE_CHECKING:

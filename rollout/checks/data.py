@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from rollout.checks.registry import ERROR, WARNING, Area, Finding, Subject, check
+from rollout.checks.registry import Area, Subject, check
 from rollout.database import quote
+from rollout.findings import ERROR, WARNING, Finding
 from rollout.manifest import EXPECTED
 from rollout.messages import say
 

@@ -8,7 +8,8 @@ from sqlalchemy import text
 
 from rollout import adopt
 from rollout.checks.queries import TOP_QUERIES, Query
-from rollout.checks.registry import ERROR, WARNING, Area, Finding, Subject, check
+from rollout.checks.registry import Area, Subject, check
+from rollout.findings import ERROR, WARNING, Finding
 from rollout.messages import say
 
 if TYPE_CHECKING:

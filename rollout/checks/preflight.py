@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from rollout import adopt, plan
-from rollout.checks.registry import ERROR, WARNING, Area, Finding, Subject, check
+from rollout.checks.registry import Area, Subject, check
 from rollout.database import OUR_SCHEMAS, raw_connection
+from rollout.findings import ERROR, WARNING, Finding
 from rollout.messages import say
 
 if TYPE_CHECKING:

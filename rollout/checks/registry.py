@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from rollout import catalog, plan
+from rollout.adopt import LEGACY_MARK
 from rollout.errors import RolloutError
-from rollout.findings import ERROR as ERROR
-from rollout.findings import WARNING as WARNING
-from rollout.findings import Finding as Finding
+from rollout.findings import ERROR, Finding
 from rollout.messages import Message, say
 
 if TYPE_CHECKING:
@@ -44,9 +43,9 @@ class Area(str, Enum):
 class Subject:
     """What checks look at: a connection (in a transaction, search_path ``public``) and what its schema must be.
 
-    ``manifest``: everything that the schema has at ``revision``; ``later``: objects that only later revisions have;
-    ``preexisting``: objects that were there before us; ``in_upgrade``: inside the upgrade's own transaction;
-    ``settings`` say where files are (None: no file is looked at); ``steps`` are there for preflight only.
+    ``manifest``: everything that the schema has at ``revision``; ``later``: at the newest one; ``preexisting``: objects
+    that were there before us, as far as there is a memory to read (``remembers``); ``in_upgrade``: inside the upgrade's
+    own transaction; ``settings`` say where files are (None: no file is looked at); ``steps`` are there for preflight.
     """
 
     connection: Connection
@@ -54,6 +53,7 @@ class Subject:
     manifest: Manifest
     later: Manifest
     preexisting: frozenset[str] = frozenset()
+    remembers: bool = False
     in_upgrade: bool = False
     settings: Settings | None = None
     steps: plan.Plan | None = None
@@ -62,6 +62,12 @@ class Subject:
     def catalog(self) -> Catalog:
         """What is there, read once."""
         return catalog.read(self.connection)
+
+    def is_ours(self, key: str) -> bool:
+        """Tell whether an object of the manifest is for us to keep: the legacy core is where we made it ourselves."""
+        return self.manifest.made_by[key] != self.baseline or (
+            self.remembers and self.revision is not None and LEGACY_MARK not in self.preexisting
+        )
 
     @cached_property
     def baseline(self) -> str:

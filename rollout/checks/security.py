@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from rollout import adopt
-from rollout.checks.registry import ERROR, WARNING, Area, Finding, Subject, check
+from rollout.checks.registry import Area, Subject, check
 from rollout.database import OUR_SCHEMAS, quote
+from rollout.findings import ERROR, WARNING, Finding
 from rollout.messages import say
 
 if TYPE_CHECKING:
@@ -133,7 +134,10 @@ def our_tables_have_the_owner_of_users(subject: Subject) -> Iterator[Finding]:
         others.setdefault(subject.catalog[key]["owner"], []).append(key)
     for other, keys in others.items():
         member = subject.connection.execute(
-            text("SELECT pg_has_role(CAST(:owner AS name), CAST(:other AS name), 'USAGE')"),
+            text(
+                "SELECT rolname = :other OR (NOT rolsuper AND pg_has_role(rolname, CAST(:other AS name), 'USAGE'))"
+                " FROM pg_roles WHERE rolname = :owner"
+            ),
             {"owner": owner, "other": other},
         ).scalar_one()
         if member:

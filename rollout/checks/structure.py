@@ -4,54 +4,120 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rollout import adopt, catalog
-from rollout.checks.registry import ERROR, WARNING, Area, Finding, Subject, check
+from rollout import accepts, catalog
+from rollout.checks import repairs
+from rollout.checks.registry import Area, Subject, check
+from rollout.findings import ERROR, WARNING, Finding
 from rollout.messages import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rollout.catalog import Definition
+
 _PARTS = ("index ", "trigger ", "rule ", "policy ", "constraint ", "column ")
 
 
 def _compare(subject: Subject, kind: str) -> Iterator[Finding]:
-    """Yield every object of one kind that is missing or differs; comments are warnings."""
+    """Yield every object of one kind that is missing or differs; what surrounds it is a warning."""
     for key, expected in subject.manifest.objects.items():
-        if not key.startswith(kind + " ") or subject.manifest.made_by[key] == subject.baseline:
+        if not key.startswith(kind + " ") or not subject.is_ours(key) or _is_part_of_nothing(subject, key, expected):
             continue
-        name = key.partition(" ")[2]
         kept = subject.manifest.was_there(key, subject.preexisting)
-        found = adopt.find(key, expected, subject.catalog) if kept else subject.catalog.get(key)
-        if found is None:
+        there = key if key in subject.catalog else _under_another_name(subject, key, expected)
+        if there is None:
             yield Finding(
-                name,
-                say("{kind} is missing", kind=kind),
-                say("`tool plan --sql` shows how it is made; `tool restore PATH` brings back a backup."),
+                key.partition(" ")[2], say("{kind} is missing", kind=kind), repairs.missing(key, expected), ERROR
             )
+        elif there != key and not kept:
+            yield _renamed(kind, key, there, expected)
+        if there is not None:
+            yield from _differences(subject, key, there, kept=kept)
+
+
+def _is_part_of_nothing(subject: Subject, key: str, expected: Definition) -> bool:
+    """Tell whether an object's table is missing, which is a finding of its own."""
+    kind, _, name = key.partition(" ")
+    if kind == "column":
+        table = name.rpartition(".")[0]
+        return f"table {table}" not in subject.catalog and f"view {table}" not in subject.catalog
+    return "table" in expected and f"table {expected['table']}" not in subject.catalog
+
+
+def _under_another_name(subject: Subject, key: str, expected: Definition) -> str | None:
+    """Return the constraint or index that does the same under a name that is not ours."""
+    kind = key.split(" ", 1)[0]
+    if kind not in {"constraint", "index"}:
+        return None
+    others = {
+        name: found
+        for name, found in subject.catalog.items()
+        if name.startswith(kind + " ") and found["table"] == expected["table"] and name not in subject.manifest
+    }
+    for name, found in others.items():
+        if catalog.definition_of(found) == catalog.definition_of(expected):
+            return name
+    return next((name for name, found in others.items() if _accept_the_same(subject, expected, found)), None)
+
+
+def _renamed(kind: str, key: str, there: str, expected: Definition) -> Finding:
+    """Say that an object has another name than ours."""
+    name, other = key.partition(" ")[2], there.partition(" ")[2]
+    if kind == "index":
+        hint = f"ALTER INDEX {other} RENAME TO {name};"
+    else:
+        old, new = other.rpartition(".")[2], name.rpartition(".")[2]
+        hint = f"ALTER TABLE {expected['table']} RENAME CONSTRAINT {old} TO {new};"
+    return Finding(name, say("{kind} has another name: {name}", kind=kind, name=other), hint, WARNING)
+
+
+def _differences(subject: Subject, key: str, there: str, *, kept: bool) -> Iterator[Finding]:
+    """Yield in what an object that is there differs, and what of its surroundings does."""
+    kind, _, name = key.partition(" ")
+    expected, found = subject.manifest.objects[key], subject.catalog[there]
+    how = catalog.differences(catalog.definition_of(expected), catalog.definition_of(found))
+    if how and not _accept_the_same(subject, expected, found):
+        yield Finding(
+            name,
+            say("{kind} differs: {how}", kind=kind, how="; ".join(how)),
+            repairs.differing(key, expected, found),
+        )
+    for field in catalog.surroundings_of(expected):
+        if kept or field in {"owner", "acl"} or expected.get(field) == found.get(field):
             continue
-        how = catalog.differences(catalog.definition_of(expected), catalog.definition_of(found))
-        if how:
-            yield Finding(
-                name,
-                say("{kind} differs: {how}", kind=kind, how="; ".join(how)),
-                say("Alter it to what is expected; `tool plan --sql` shows how it is made."),
-            )
-        if expected.get("comment") != found.get("comment") and not kept:
-            yield Finding(
-                name,
-                say(
-                    "the comment differs: expected {expected}, found {found}",
-                    expected=expected.get("comment"),
-                    found=found.get("comment"),
-                ),
-                say("COMMENT ON … IS '{comment}';", comment=expected.get("comment")),
-                WARNING,
-            )
+        yield Finding(
+            name,
+            say(
+                "{field} differs: expected {expected}, found {found}",
+                field=field,
+                expected=expected.get(field, "none"),
+                found=found.get(field, "none"),
+            ),
+            repairs.surrounding(key, field, expected),
+            WARNING,
+        )
+
+
+def _accept_the_same(subject: Subject, expected: Definition, found: Definition) -> bool:
+    """Tell whether two CHECK constraints differ in nothing but how they are written."""
+    if not expected.get("type") == found.get("type") == "c":
+        return False
+    one, other = (
+        catalog.definition_of(values, leave_out=(*catalog.SURROUNDINGS, "definition", "columns"))
+        for values in (expected, found)
+    )
+    prefix = f"column {found['table']}."
+    types = {
+        key.removeprefix(prefix): str(values["type"])
+        for key, values in subject.catalog.items()
+        if key.startswith(prefix)
+    }
+    return one == other and accepts.same(subject.connection, expected, found, types)
 
 
 @check(Area.STRUCTURE)
 def tables_are_as_expected(subject: Subject) -> Iterator[Finding]:
-    """Every table of ours is there, of the right kind, logged, with the expected row security and options."""
+    """Every table of ours is there, of the right kind, logged, with the expected row security."""
     yield from _compare(subject, "table")
 
 
@@ -63,7 +129,7 @@ def columns_are_as_expected(subject: Subject) -> Iterator[Finding]:
 
 @check(Area.STRUCTURE)
 def constraints_are_as_expected(subject: Subject) -> Iterator[Finding]:
-    """Every primary key, unique, foreign key and check has its definition and is validated."""
+    """Every primary key, unique, foreign key and check has its definition, is validated and enforced."""
     yield from _compare(subject, "constraint")
 
 
@@ -87,13 +153,13 @@ def functions_are_as_expected(subject: Subject) -> Iterator[Finding]:
 
 @check(Area.STRUCTURE)
 def views_are_as_expected(subject: Subject) -> Iterator[Finding]:
-    """Every view has its query."""
+    """Every view has its query and options."""
     yield from _compare(subject, "view")
 
 
 @check(Area.STRUCTURE)
 def sequences_are_as_expected(subject: Subject) -> Iterator[Finding]:
-    """Every sequence has its type and owner column."""
+    """Every sequence has its type, limits, increment and owner column."""
     yield from _compare(subject, "sequence")
 
 
@@ -120,22 +186,21 @@ def nothing_is_left_over(subject: Subject) -> Iterator[Finding]:
 
 @check(Area.STRUCTURE)
 def our_tables_carry_nothing_else(subject: Subject) -> Iterator[Finding]:
-    """Columns, constraints, indexes, triggers, rules and policies that others put on our tables (a warning)."""
+    """Columns, constraints, indexes, triggers that others put on our tables are warnings; rules and policies errors."""
     owned = {
-        key.removeprefix("table ")
-        for key, revision in subject.manifest.made_by.items()
-        if key.startswith("table ") and revision != subject.baseline and key not in subject.preexisting
+        key.partition(" ")[2]
+        for key in subject.manifest.objects
+        if key.startswith(("table ", "view ")) and subject.is_ours(key) and key not in subject.preexisting
     }
     for key, found in subject.catalog.items():
-        if not key.startswith(_PARTS) or key in subject.manifest:
+        if not key.startswith(_PARTS) or key in subject.manifest or key in subject.later:
             continue
         kind, _, name = key.partition(" ")
         table = found.get("table") or name.rpartition(".")[0]
         if table in owned:
-            severity = ERROR if kind in {"rule", "policy"} else WARNING
             yield Finding(
                 name,
                 say("{kind} on our table {table} is not ours", kind=kind, table=table),
                 say("Keep it if it is meant; a rollback refuses while something of others depends on our tables."),
-                severity,
+                ERROR if kind in {"rule", "policy"} else WARNING,
             )

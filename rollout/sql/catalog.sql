@@ -22,7 +22,9 @@ UNION ALL
 SELECT CASE WHEN r.relkind IN ('v', 'm') THEN 'view ' ELSE 'table ' END || r.key, jsonb_build_object(
            'kind', r.relkind, 'persistence', r.relpersistence, 'row_security', r.relrowsecurity,
            'force_row_security', r.relforcerowsecurity, 'options', r.reloptions::text,
-           'replica_identity', r.relreplident, 'partition_of', (SELECT string_agg(inhparent::regclass::text, ',' ORDER BY inhseqno)
+           'replica_identity', r.relreplident,
+           'inherited_by', (SELECT string_agg(inhrelid::regclass::text, ',' ORDER BY inhrelid::regclass::text)
+               FROM pg_inherits WHERE inhparent = r.oid AND r.relkind <> 'p'), 'partition_of', (SELECT string_agg(inhparent::regclass::text, ',' ORDER BY inhseqno)
                FROM pg_inherits WHERE inhrelid = r.oid),
            'partition_key', pg_get_partkeydef(r.oid), 'partition_bound', pg_get_expr(r.relpartbound, r.oid),
            'query', CASE WHEN r.relkind IN ('v', 'm') THEN pg_get_viewdef(r.oid) END,
@@ -31,7 +33,10 @@ FROM relations r WHERE r.relkind IN ('r', 'p', 'f', 'v', 'm')
 UNION ALL
 SELECT 'column ' || r.key || '.' || CASE WHEN a.attname ~ '^[a-z_][a-z0-9_$]*$' THEN a.attname::text ELSE quote_ident(a.attname) END,
        jsonb_build_object(
-           'type', format_type(a.atttypid, a.atttypmod), 'not_null', a.attnotnull,
+           'type', format_type(a.atttypid, a.atttypmod),
+           -- From 18 on, NOT NULL is a constraint that may be NOT VALID: then rows with NULL may be there.
+           'not_null', a.attnotnull AND NOT EXISTS (SELECT FROM pg_constraint n WHERE n.conrelid = a.attrelid
+               AND n.contype = 'n' AND n.conkey = ARRAY[a.attnum] AND NOT n.convalidated),
            'default', pg_get_expr(d.adbin, d.adrelid), 'identity', a.attidentity, 'generated', a.attgenerated,
            'collation', (SELECT o.collname FROM pg_collation o JOIN pg_type t ON t.oid = a.atttypid
                WHERE o.oid = a.attcollation AND a.attcollation <> t.typcollation),
@@ -45,13 +50,19 @@ SELECT 'constraint ' || r.key || '.' || c.conname, jsonb_build_object(
            'table', r.key, 'type', c.contype, 'definition', pg_get_constraintdef(c.oid), 'validated', c.convalidated,
            'columns', (SELECT array_agg(a.attname ORDER BY k.n) FROM unnest(c.conkey) WITH ORDINALITY k(attnum, n)
                JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.attnum),
+           -- DISABLE TRIGGER ALL switches off what keeps a foreign key; a constraint keeps only what its index keeps.
+           'triggers_off', (SELECT true FROM pg_trigger g WHERE g.tgconstraint = c.oid AND g.tgisinternal
+               AND g.tgenabled IN ('D', 'R') LIMIT 1),
+           'index_unusable', (SELECT true FROM pg_index x WHERE x.indexrelid = c.conindid AND c.contype IN ('p', 'u', 'x')
+               AND NOT (x.indisvalid AND x.indisready AND x.indislive AND (x.indisunique OR c.contype = 'x')
+                        AND x.indimmediate = NOT c.condeferrable)),
            'comment', obj_description(c.oid, 'pg_constraint'))
 FROM relations r JOIN pg_constraint c ON c.conrelid = r.oid AND c.contype IN ('p', 'u', 'f', 'c', 'x')
 UNION ALL
 SELECT 'index ' || i.key, jsonb_build_object(
            'table', t.key,
            'definition', replace(pg_get_indexdef(i.oid), ' INDEX ' || quote_ident(i.relname) || ' ON ', ' INDEX ON '),
-           'valid', x.indisvalid AND x.indisready, 'options', i.reloptions::text, 'comment', obj_description(i.oid, 'pg_class'))
+           'valid', x.indisvalid AND x.indisready AND x.indislive, 'options', i.reloptions::text, 'comment', obj_description(i.oid, 'pg_class'))
 FROM relations i JOIN pg_index x ON x.indexrelid = i.oid JOIN relations t ON t.oid = x.indrelid
 WHERE NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.oid AND c.conrelid = t.oid AND c.contype IN ('p', 'u', 'x'))
 UNION ALL
@@ -73,7 +84,7 @@ FROM relations r JOIN pg_policy p ON p.polrelid = r.oid
 UNION ALL
 SELECT 'sequence ' || r.key, jsonb_build_object(
            'type', format_type(s.seqtypid, NULL), 'start', s.seqstart, 'increment', s.seqincrement, 'min', s.seqmin,
-           'max', s.seqmax, 'cycle', s.seqcycle, 'cache', s.seqcache,
+           'max', s.seqmax, 'cycle', s.seqcycle, 'cache', s.seqcache, 'unlogged', CASE WHEN r.relpersistence <> 'p' THEN true END,
            'owned_by', (SELECT o.key || '.' || a.attname FROM pg_depend d JOIN relations o ON o.oid = d.refobjid
                JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
                WHERE d.classid = 'pg_class'::regclass AND d.objid = r.oid AND d.deptype IN ('a', 'i')

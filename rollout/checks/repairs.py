@@ -1,0 +1,171 @@
+"""What to type to bring one object back to its definition: the hints of the structure checks.
+
+Statements that take long on a big table are the ones that keep it in use (CONCURRENTLY, NOT VALID first).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rollout.catalog import definition_of
+from rollout.database import quote
+from rollout.messages import say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rollout.catalog import Definition
+
+
+def missing(key: str, expected: Definition) -> str:
+    """Return how to make an object again."""
+    kind, _, name = key.partition(" ")
+    table, _, part = name.rpartition(".")
+    definition = _one_line(str(expected.get("definition", expected.get("query", ""))))
+    statements = {
+        "column": f"ALTER TABLE {table} ADD COLUMN {part} {_column(expected)};",
+        "constraint": f"ALTER TABLE {table} ADD CONSTRAINT {part} {definition};",
+        "index": f"{definition.replace(' INDEX ON ', f' INDEX CONCURRENTLY {name} ON ', 1)};",
+        "trigger": f"{definition};",
+        "function": f"{definition};",
+        "view": f"CREATE VIEW {name} AS {definition}",
+        "sequence": f"CREATE SEQUENCE {name} AS {expected.get('type')} OWNED BY {expected.get('owned_by', 'NONE')};",
+    }
+    return statements.get(kind) or say("Its rows are gone: `tool backup list`, then `tool restore PATH`.")
+
+
+def differing(key: str, expected: Definition, found: Definition) -> str:
+    """Return how to alter an object to what is expected."""
+    kind, _, name = key.partition(" ")
+    repair = _REPAIRS.get(kind)
+    how = {field for field in {*expected, *found} if expected.get(field) != found.get(field)}
+    how &= {*definition_of(expected), *definition_of(found)}
+    statement = repair(name, expected, how) if repair is not None else ""
+    return statement or say("`tool plan --sql` shows how it is made.")
+
+
+def surrounding(key: str, field: str, expected: Definition) -> str:
+    """Return how to set a comment, storage options or the replica identity back."""
+    kind, _, name = key.partition(" ")
+    if field == "comment":
+        if kind in {"constraint", "column"}:
+            table, _, part = name.rpartition(".")
+            name = f"{part} ON {table}" if kind == "constraint" else name
+        return f"COMMENT ON {kind.upper()} {name} IS {_literal(expected.get('comment'))};"
+    if field == "replica_identity":
+        return f"ALTER TABLE {name} REPLICA IDENTITY DEFAULT;"
+    return say("Keep it if it was set on purpose; else ALTER {kind} {name} RESET (…);", kind=kind.upper(), name=name)
+
+
+def _literal(value: str | None) -> str:
+    """Quote a text for SQL."""
+    return "NULL" if value is None else "'" + value.replace("'", "''") + "'"
+
+
+def _one_line(sql: str) -> str:
+    """Put a definition on one line."""
+    return " ".join(sql.split())
+
+
+def _column(expected: Definition) -> str:
+    """Return a column's definition."""
+    words = [str(expected.get("type"))]
+    if "collation" in expected:
+        words.append(f"COLLATE {quote(expected['collation'])}")
+    if "identity" in expected:
+        words.append(f"GENERATED {'ALWAYS' if expected['identity'] == 'a' else 'BY DEFAULT'} AS IDENTITY")
+    if "default" in expected:
+        words.append(f"DEFAULT {expected['default']}")
+    if expected.get("not_null"):
+        words.append("NOT NULL")
+    return " ".join(words)
+
+
+def _alter_column(name: str, expected: Definition, how: set[str]) -> str:
+    """Return how to alter a column."""
+    table, _, column = name.rpartition(".")
+    actions = []
+    if how & {"type", "collation"}:
+        collation = f' COLLATE "{expected.get("collation", "default")}"' if "collation" in how else ""
+        actions.append(f"TYPE {expected['type']}{collation} USING {column}::{expected['type']}")
+    if "default" in how:
+        actions.append(f"SET DEFAULT {expected['default']}" if "default" in expected else "DROP DEFAULT")
+    if "not_null" in how:
+        actions.append("SET NOT NULL" if expected.get("not_null") else "DROP NOT NULL")
+    if "identity" in how:
+        kind = "ALWAYS" if expected.get("identity") == "a" else "BY DEFAULT"
+        actions.append(f"ADD GENERATED {kind} AS IDENTITY" if "identity" in expected else "DROP IDENTITY")
+    return f"ALTER TABLE {table} {', '.join(f'ALTER COLUMN {column} {one}' for one in actions)};" if actions else ""
+
+
+def _alter_constraint(name: str, expected: Definition, how: set[str]) -> str:
+    """Return how to alter a constraint, or to make it again."""
+    table, _, constraint = name.rpartition(".")
+    if how == {"validated"}:
+        return f"ALTER TABLE {table} VALIDATE CONSTRAINT {constraint};"
+    if how == {"triggers_off"}:
+        referred = expected["definition"].partition(" REFERENCES ")[2].partition("(")[0]
+        return " ".join(f"ALTER TABLE {one} ENABLE TRIGGER ALL;" for one in dict.fromkeys((table, referred)) if one)
+    if how == {"index_unusable"}:
+        return f"REINDEX INDEX {constraint};"
+    again = f"DROP CONSTRAINT {constraint}, ADD CONSTRAINT {constraint} {_one_line(expected['definition'])}"
+    return f"ALTER TABLE {table} {again};"
+
+
+def _alter_index(name: str, expected: Definition, how: set[str]) -> str:
+    """Return how to make an index again."""
+    if how == {"valid"}:
+        return f"REINDEX INDEX CONCURRENTLY {name};"
+    return f"DROP INDEX CONCURRENTLY {name}; {missing(f'index {name}', expected)}"
+
+
+def _alter_trigger(name: str, expected: Definition, how: set[str]) -> str:
+    """Return how to enable a trigger, or to make it again."""
+    trigger, _, table = name.partition(" on ")
+    if how == {"enabled"}:
+        return f"ALTER TABLE {table} ENABLE TRIGGER {trigger};"
+    return f"DROP TRIGGER {trigger} ON {table}; {_one_line(expected['definition'])};"
+
+
+def _alter_table(name: str, _expected: Definition, how: set[str]) -> str:
+    """Return how to set a table's properties back."""
+    actions = {
+        "persistence": "SET LOGGED",
+        "row_security": "DISABLE ROW LEVEL SECURITY",
+        "force_row_security": "NO FORCE ROW LEVEL SECURITY",
+    }
+    chosen = [action for field, action in actions.items() if field in how]
+    return f"ALTER TABLE {name} {', '.join(chosen)};" if len(chosen) == len(how) else ""
+
+
+def _alter_function(_name: str, expected: Definition, _how: set[str]) -> str:
+    """Return the whole function."""
+    return f"{_one_line(expected['definition'])};"
+
+
+def _alter_view(name: str, expected: Definition, how: set[str]) -> str:
+    """Return how to reset a view's options, or to make it again."""
+    if how == {"options"} and "options" not in expected:
+        return f"ALTER VIEW {name} RESET (security_barrier, check_option);"
+    return f"DROP VIEW {name}; CREATE VIEW {name} AS {_one_line(expected['query'])}"
+
+
+def _alter_sequence(name: str, expected: Definition, _how: set[str]) -> str:
+    """Return all of a sequence's properties."""
+    return (
+        f"ALTER SEQUENCE {name} AS {expected['type']} INCREMENT BY {expected['increment']} MINVALUE {expected['min']}"
+        f" MAXVALUE {expected['max']} START WITH {expected['start']} CACHE {expected['cache']}"
+        f" {'' if expected['cycle'] else 'NO '}CYCLE OWNED BY {expected.get('owned_by', 'NONE')};"
+    )
+
+
+_REPAIRS: dict[str, Callable[[str, Definition, set[str]], str]] = {
+    "column": _alter_column,
+    "constraint": _alter_constraint,
+    "index": _alter_index,
+    "trigger": _alter_trigger,
+    "table": _alter_table,
+    "function": _alter_function,
+    "view": _alter_view,
+    "sequence": _alter_sequence,
+}
