@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rollout import interrupt, plan, postgres_tools, verify
-from rollout.checks.registry import CHECKS, Area, Finding, Outcome, run_checks
+from rollout.checks.registry import CHECKS, Area, Outcome, run_checks
 from rollout.database import describe, engine_for, raw_connection, server_major
 from rollout.errors import PreflightFailed
+from rollout.findings import Finding
 from rollout.messages import say
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ from rollout.checks import (  # noqa: F401 - they register
     security,
     structure,
 )
-from rollout.checks.registry import CHECKS, Area, Finding, Outcome, Subject, run_checks
+from rollout.checks.registry import CHECKS, Area, Outcome, Subject, run_checks
 from rollout.database import describe, engine_for, server_major
 from rollout.errors import UNTOUCHED, VerificationFailed
+from rollout.findings import Finding
 from rollout.messages import say
 
 if TYPE_CHECKING:
