@@ -11,9 +11,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from rollout import metrics, notify, plan, verify
-from rollout.checks.registry import Area, Finding
+from rollout.checks.registry import Area
 from rollout.database import VERSION_TABLE, describe, engine_for, first_line
 from rollout.errors import UNTOUCHED, DatabaseUnavailable, PreflightFailed, RolloutError, VerificationFailed
+from rollout.findings import Finding
 from rollout.messages import Message, say
 from rollout.report import configured
 from rollout.run import Run, Silent
