@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from alembic import command
 from sqlalchemy import text
 
 from rollout import adopt as objects
-from rollout import environment, memory, plan, transaction, verify
-from rollout.checks.registry import CHECKS, run_checks
-from rollout.database import describe, engine_for
-from rollout.errors import PreflightFailed
+from rollout import catalog, environment, manifest, memory, plan, transaction, verify
+from rollout.checks.registry import CHECKS, Area, run_checks
+from rollout.database import VERSION_TABLE, describe, engine_for, server_major
+from rollout.errors import CHANGED, PreflightFailed
 from rollout.findings import ERROR
 from rollout.messages import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
     from rollout.run import Run
     from rollout.settings import Settings
@@ -27,27 +28,20 @@ if TYPE_CHECKING:
 def adopt(settings: Settings, run: Run, confirm: Callable[[str], bool]) -> None:
     """Compare the database with every revision; after ``confirm``, record the last one that is there in full.
 
-    Fills ``run.result``: ``objects`` [{object, revision, state, how}], ``summary_of_objects``, ``stands_at``,
-    ``recorded``, ``alembic_version`` (an older tool chain's, which is left alone). Raises ``PreflightFailed`` where the
-    legacy core is not what we need.
+    Fills ``run.result``: ``objects`` [{object, revision, family, state, how}], ``counts`` {state: number},
+    ``stands_at``, ``recorded``, ``alembic_version`` (an older tool chain's, which is left alone). Raises
+    ``PreflightFailed`` where the legacy core is not what we need, or the version table makes no sense.
     """
     engine = engine_for(settings.target)
     try:
         with run.step("connect"), engine.connect() as connection:
             run.target = describe(connection, settings.target)
-        with run.step("look") as step, engine.connect() as connection:
-            verify.read_only(connection, settings)
-            recorded = plan.current(connection)
-            found = objects.inspect(connection, plan.make(None, plan.history()[-1].id))
-            stands_at = _stands_at(found)
-            _describe(connection, run, found, stands_at, recorded)
-            legacy = run_checks(
-                [CHECKS["legacy_core_is_compatible"]], verify.subject_at(connection, recorded)
-            )
-            run.findings += legacy.findings
-            step.detail = say("stands at {revision}", revision=stands_at or "-")
+        recorded, problem = _look(engine, settings, run)
     finally:
         engine.dispose()
+    stands_at = run.result["stands_at"]
+    if problem is not None:
+        raise PreflightFailed(problem.message, hint=_mended(problem, stands_at), findings=run.findings)
     errors = [finding for finding in run.findings if finding.severity == ERROR]
     if errors:
         raise PreflightFailed(
@@ -57,18 +51,76 @@ def adopt(settings: Settings, run: Run, confirm: Callable[[str], bool]) -> None:
         _record(settings, run, stands_at)
 
 
-def _describe(
-    connection: Connection, run: Run, found: list[objects.ObjectState], stands_at: str | None, recorded: str | None
-) -> None:
-    """Put what was found into the run's result."""
-    states = [state.state for state in found]
-    run.result |= {
-        "objects": [{"object": one.key, "revision": one.revision, "state": one.state, "how": one.how} for one in found],
-        "counts": {state: states.count(state) for state in (objects.PRESENT, objects.MISSING, objects.DIFFERENT)},
-        "stands_at": stands_at,
-        "recorded": recorded,
-        "alembic_version": _older_tool_chain(connection),
-    }
+def _look(engine: Engine, settings: Settings, run: Run) -> tuple[str | None, PreflightFailed | None]:
+    """Look at everything in one read-only transaction; return the recorded revision, or what is wrong with it."""
+    recorded, problem = None, None
+    with run.step("look") as step, engine.connect() as connection:
+        verify.read_only(connection, settings)
+        try:
+            recorded = plan.current(connection)
+        except PreflightFailed as error:
+            problem = error
+        found = _inspect(connection)
+        stands_at = _stands_at(connection, found)
+        families = {revision.id: revision.family for revision in plan.history()}
+        states = [one.state for one in found]
+        run.result |= {
+            "objects": [
+                {
+                    "object": one.key,
+                    "revision": one.revision,
+                    "family": families[one.revision],
+                    "state": one.state,
+                    "how": one.how,
+                }
+                for one in found
+            ],
+            "counts": {state: states.count(state) for state in (objects.PRESENT, objects.MISSING, objects.DIFFERENT)},
+            "stands_at": stands_at,
+            "recorded": recorded,
+            "alembic_version": _older_tool_chain(connection),
+        }
+        legacy = run_checks([CHECKS["legacy_core_is_compatible"]], verify.subject_at(connection, recorded))
+        run.findings += legacy.findings
+        step.detail = say("stands at {revision}", revision=stands_at or "-")
+    return recorded, problem
+
+
+def _mended(problem: PreflightFailed, stands_at: str | None) -> str:
+    """Say how the version table is set right, where the objects tell."""
+    if stands_at is None or VERSION_TABLE not in problem.message:
+        return problem.hint
+    return say(
+        "The objects are those of {revision}: DELETE FROM {table}; INSERT INTO {table} VALUES ('{revision}');",
+        table=VERSION_TABLE,
+        revision=stands_at,
+    )
+
+
+def _inspect(connection: Connection) -> list[objects.ObjectState]:
+    """Return the state of every object of every revision; the legacy core's with their differences too.
+
+    What differs in the legacy core stops nothing by itself: the check of the legacy core tells what we need of it.
+    """
+    head = plan.history()[-1].id
+    found = objects.inspect(connection, plan.make(None, head))
+    first = plan.history()[0].id
+    wanted = manifest.at([first], major=server_major(connection)).objects
+    there = catalog.read(connection)
+    legacy = {one.key for one in found if one.revision == first}
+    states = [_legacy_state(one, wanted, there) if one.is_legacy else one for one in found]
+    missing = [objects.ObjectState(key, first, objects.MISSING) for key in wanted if key not in legacy]
+    return [*missing, *states]
+
+
+def _legacy_state(one: objects.ObjectState, wanted: catalog.Catalog, there: catalog.Catalog) -> objects.ObjectState:
+    """Return the state of an object of the legacy core: by its definition, whatever its constraints are called."""
+    expected = wanted.get(one.key)
+    actual = objects.find(one.key, expected, there) if expected is not None else None
+    if expected is None or actual is None:
+        return one
+    how = catalog.differences(catalog.definition_of(expected), catalog.definition_of(actual))
+    return replace(one, state=objects.DIFFERENT if how else objects.PRESENT, how="; ".join(how))
 
 
 def _older_tool_chain(connection: Connection) -> list[Any]:
@@ -78,25 +130,36 @@ def _older_tool_chain(connection: Connection) -> list[Any]:
     return list(connection.execute(text("SELECT version_num FROM public.alembic_version")).scalars())
 
 
-def _stands_at(found: list[objects.ObjectState]) -> str | None:
-    """Return the last revision of which, and of all before it, every object is present; None where not even the first.
+def _stands_at(connection: Connection, found: list[objects.ObjectState]) -> str | None:
+    """Return the last revision of which, and of all before it, everything is there; None where not even the first is.
 
-    A revision that only fills in rows makes no object: it counts as there when the next one that makes some is there.
+    A revision that only fills in rows makes no object: whether it is there, the checks of the data tell. A table
+    without the rows that come with it counts as not there yet, so that the upgrade fills it.
     """
-    incomplete = {state.revision for state in found if state.state != objects.PRESENT and not state.is_legacy}
-    making = {state.revision for state in found}
-    stands_at = None
+    incomplete = {one.revision for one in found if one.state != objects.PRESENT and not one.is_legacy}
+    complete = []
     for revision in plan.history():
         if revision.id in incomplete:
             break
-        if revision.id in making:
-            stands_at = revision.id
-    return stands_at
+        complete.append(revision.id)
+    while complete and not _is_filled(connection, complete[-1]):
+        complete.pop()
+    return complete[-1] if complete else None
+
+
+def _is_filled(connection: Connection, revision: str) -> bool:
+    """Tell whether the data is as this revision leaves it: seeds, initial rows, references."""
+    subject = verify.subject_at(connection, revision, in_upgrade=True)
+    return not run_checks([check for check in CHECKS.values() if check.area is Area.DATA], subject).errors
 
 
 def _record(settings: Settings, run: Run, revision: str) -> None:
     """Record the revision, and everything that is there as there before us."""
     with memory.recorded(settings, run) as session, run.step("record") as step:
+        if plan.current(session.own) is not None:
+            raise PreflightFailed(
+                say("another run has recorded a revision meanwhile"), hint=say("Run `tool adopt` again to see which.")
+            )
         steps = plan.make(None, revision)
         with transaction.open_transaction(session.engine, {}, lock_timeout=settings.lock_timeout) as connection:
             preexisting = environment.prepare(connection, steps)
@@ -104,6 +167,6 @@ def _record(settings: Settings, run: Run, revision: str) -> None:
             config.attributes |= {"connection": connection, "preexisting": preexisting}
             command.stamp(config, revision)
             transaction.commit(connection, session.engine)
-        run.database = "changed"
+        run.database = CHANGED
         run.result |= {"recorded": revision, "from_revision": None, "to_revision": revision}
         step.detail = revision

@@ -185,7 +185,12 @@ def finish(connection: Connection, steps: plan.Plan) -> None:
 def _remember(*, ctx: MigrationContext, step: Any, **_: object) -> None:
     """Keep ``rollout.applied_revisions`` in step with Alembic (its ``on_version_apply`` hook)."""
     revisions = {revision.id: revision for revision in plan.history()}
-    if step.is_upgrade:
+    if step.is_stamp:
+        # One step, however many revisions it leads over.
+        ctx.execute("DELETE FROM rollout.applied_revisions")
+        for revision in plan.up_to(next(iter(step.destination_revision_ids), None)):
+            ctx.execute(_applied(revision))
+    elif step.is_upgrade:
         for identifier in step.up_revision_ids:
             ctx.execute(_applied(revisions[identifier]))
             if ctx.opts.get("applied") is not None:

@@ -124,10 +124,11 @@ def current(connection: Connection) -> str | None:
 
     Raises ``PreflightFailed`` where the table does not say: several rows, or an id that this checkout does not know.
     """
-    if connection.execute(text(f"SELECT to_regclass('public.{VERSION_TABLE}')")).scalar_one() is None:
-        return None
-    ids = list(connection.execute(text(f"SELECT version_num FROM public.{VERSION_TABLE}")).scalars())
+    ids: list[str] = []
+    if connection.execute(text(f"SELECT to_regclass('public.{VERSION_TABLE}')")).scalar_one() is not None:
+        ids = list(connection.execute(text(f"SELECT version_num FROM public.{VERSION_TABLE}")).scalars())
     if not ids:
+        _refuse_loss(connection)
         return None
     if len(ids) > 1:
         raise PreflightFailed(
@@ -140,6 +141,23 @@ def current(connection: Connection) -> str | None:
             hint=say("Use the checkout that upgraded it (git log -S{revision}); this one is older.", revision=ids[0]),
         )
     return str(ids[0])
+
+
+def _refuse_loss(connection: Connection) -> None:
+    """Raise where the version table has lost its row, though we remember revisions as applied (if we may read that)."""
+    readable = (
+        "SELECT CASE WHEN has_schema_privilege(oid, 'USAGE') THEN to_regclass('rollout.applied_revisions') END"
+        " FROM pg_namespace WHERE nspname = 'rollout'"
+    )
+    table = connection.execute(text(readable)).scalar()
+    if table is None or not connection.execute(text("SELECT has_table_privilege(:t, 'SELECT')"), {"t": table}).scalar():
+        return
+    count = connection.execute(text("SELECT count(*) FROM rollout.applied_revisions")).scalar_one()
+    if count:
+        raise PreflightFailed(
+            say("{table} names no revision, but {count} are remembered as applied", table=VERSION_TABLE, count=count),
+            hint=say("Run `tool adopt` to see where the database really stands."),
+        )
 
 
 @dataclass(frozen=True)

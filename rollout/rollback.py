@@ -120,11 +120,8 @@ def _steps(connection: Connection, run: Run, options: Options) -> plan.Plan:
     with run.step("plan") as step:
         start = plan.current(connection)
         if start is None:
-            remembered = memory.applied(connection)
             raise RollbackFailed(
-                say("the version table names no revision, but {count} are remembered as applied", count=len(remembered))
-                if remembered
-                else say("the database has no revision of ours: there is nothing to roll back"),
+                say("the database has no revision of ours: there is nothing to roll back"),
                 hint=say("`tool adopt` tells where it stands."),
                 database=UNTOUCHED,
             )

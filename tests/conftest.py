@@ -1,3 +1,9 @@
 """Fixtures live in one plugin per concern, under tests/fixtures/."""
 
-pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.databases", "tests.fixtures.upgraded", "tests.fixtures.legacy"]
+pytest_plugins = [
+    "tests.fixtures.servers",
+    "tests.fixtures.databases",
+    "tests.fixtures.upgraded",
+    "tests.fixtures.legacy",
+    "tests.fixtures.migrated",
+]

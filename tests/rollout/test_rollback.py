@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 from alembic import command
 
-from rollout import manifest, plan, shelf
+from rollout import plan, shelf
 from rollout.adopt import our_tables
 from rollout.database import engine_for, run_lock
-from rollout.errors import RolloutError
-from rollout.rollback import BEFORE_LAST_RUN, Options, rollback
+from rollout.rollback import BEFORE_LAST_RUN
 from rollout.run import Run
 from rollout.verify import verify
 from tests.fixtures.databases import execute, query, url_of
 from tests.fixtures.legacy import HEAD, attempt, picture
+from tests.fixtures.migrated import back, by_hand
 from tests.fixtures.upgraded import connected
 
 OURS = our_tables(HEAD)
@@ -65,41 +65,11 @@ def before(legacy_template):
     return picture(legacy_template)
 
 
-@pytest.fixture(scope="module")
-def migrated_template(make_template, legacy_template, tmp_path_factory):
-    """Return a legacy database after ``tool migrate``; copy it, do not connect to it."""
-    server = make_template(legacy_template)
-    assert attempt(_settings(server, tmp_path_factory.mktemp("migrated"))).exit_code == 0
-    return server
-
-
-def _settings(server, directory):
-    from rollout.settings import Settings
-
-    return Settings(target=server, source=None, directory=directory)
-
-
-@pytest.fixture
-def migrated(make_database, migrated_template):
-    """Return an upgraded database of the test's own."""
-    return make_database(migrated_template)
-
-
 @pytest.fixture
 def a_week_later(migrated):
     """Return an upgraded database in which people have worked for a week."""
     execute(migrated, *WEEK)
     return migrated
-
-
-def back(settings, to=BEFORE_LAST_RUN, *, confirm=lambda _: True, run=None, **options):
-    """Roll back and return the run, however it ended."""
-    run = run or Run("rollback")
-    try:
-        rollback(settings, run, Options(to, **options), confirm)
-    except RolloutError as error:
-        run.failed(error)
-    return run
 
 
 def ours(server, tables=OURS):
@@ -458,38 +428,6 @@ def test_rows_of_ours_leave_a_table_that_was_there(legacy, settings_for):
     assert "table lawyer_levels" not in receipt
     assert back(settings).exit_code == 0
     assert before.differences(picture(legacy)) == []
-
-
-def by_hand(server, *tables):
-    """Make tables of ours as somebody did by hand: from the manifest's revision, names of constraints aside."""
-    with connected(server) as connection:
-        major = connection.connection.dbapi_connection.server_version // 10_000
-        wanted = manifest.at([one.id for one in plan.history()], major=major)
-        for table in tables:
-            for statement in _statements(table, wanted):
-                connection.exec_driver_sql(statement.replace("%", "%%"))
-        connection.commit()
-
-
-def _statements(table, wanted):
-    """Yield the statements that make a table from its manifest, with other names for its constraints."""
-    parts = dict(wanted.parts_of(table))
-    columns = []
-    for key, one in parts.items():
-        if key.startswith("column "):
-            name = key.rpartition(".")[2]
-            default = one.get("default", "")
-            serial = str(default).startswith("nextval")
-            typed = "serial" if serial else one["type"]
-            columns.append(
-                f"{name} {typed}"
-                + (f" DEFAULT {default}" if default and not serial else "")
-                + (" NOT NULL" if one.get("not_null") else "")
-            )
-    yield f"CREATE TABLE {table} ({', '.join(columns)})"
-    for number, (key, one) in enumerate(sorted(parts.items(), key=lambda item: item[1].get("type") == "f")):
-        if key.startswith("constraint "):
-            yield f"ALTER TABLE {table} ADD CONSTRAINT by_hand_{table}_{number} {one['definition']}"
 
 
 def test_plain_alembic_goes_back_too(migrated, before, settings_for, monkeypatch):
