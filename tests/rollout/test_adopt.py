@@ -1,0 +1,239 @@
+"""``tool adopt``: says what a database has of ours, records where it stands, and leaves what was there to its owners."""
+
+from __future__ import annotations
+
+import pytest
+from alembic import command
+
+from rollout import plan
+from rollout.adoption import adopt
+from rollout.errors import RolloutError
+from rollout.run import Run
+from rollout.verify import verify
+from tests.fixtures.databases import execute, query, url_of
+from tests.fixtures.legacy import HEAD, attempt, picture
+from tests.fixtures.migrated import back, by_hand
+
+FAMILIES = plan.families()
+BASELINE = FAMILIES["baseline"]
+
+
+def adopted(settings, *, confirm=lambda _: True):
+    """Adopt a database and return the run, however it ended."""
+    run = Run("adopt")
+    try:
+        adopt(settings, run, confirm)
+    except RolloutError as error:
+        run.failed(error)
+    return run
+
+
+def never(_):
+    """Fail: nothing should have been asked."""
+    pytest.fail("asked, though there is nothing to record")
+
+
+def states(run, family=None):
+    """Return the state of every object (of one family) that ``adopt`` told."""
+    return {one["object"]: one["state"] for one in run.result["objects"] if family in {None, one["family"]}}
+
+
+@pytest.fixture
+def upgrade_by_hand(legacy, monkeypatch):
+    """Return what upgrades the legacy database to a family, and forgets who did it."""
+
+    def upgrade(family):
+        monkeypatch.setenv("DATABASE_URL", url_of(legacy))
+        command.upgrade(plan.alembic_config(), FAMILIES[family])
+        execute(legacy, "DROP SCHEMA rollout CASCADE", "DROP TABLE lawsker_schema_version")
+        return legacy
+
+    return upgrade
+
+
+def test_an_empty_database(database, settings_for):
+    """Everything is missing, the legacy core too; there is nothing to record, and nothing is made."""
+    run = adopted(settings_for(database), confirm=never)
+    assert (run.exit_code, run.database) == (0, "untouched")
+    assert set(states(run).values()) == {"missing"}
+    assert run.result["stands_at"] is None
+    assert run.result["counts"]["missing"] == len(run.result["objects"]) > 300
+    assert query(database, "SELECT to_regnamespace('rollout')") is None
+
+
+def test_a_legacy_database_stands_at_the_baseline(legacy, settings_for):
+    """Its core is present whatever its constraints are called; the older tool chain's table is told and left alone."""
+    before = picture(legacy)
+    run = adopted(settings_for(legacy))
+    assert (run.exit_code, run.database, run.result["recorded"]) == (0, "changed", BASELINE)
+    assert set(states(run, "baseline").values()) == {"present"}
+    assert states(run, "levels")["table lawyer_levels"] == "missing"
+    assert states(run, "accounts")["table feishu_auths"] == "present"
+    assert run.result["alembic_version"] == ["008_enhance_lawyer_qualification"]
+    assert before.lost(picture(legacy)) == []
+    assert query(legacy, "SELECT version_num FROM lawsker_schema_version") == BASELINE
+
+
+def test_adopting_again_changes_nothing(legacy, settings_for):
+    """What is recorded stands; nothing is asked."""
+    adopted(settings_for(legacy))
+    before = picture(legacy)
+    run = adopted(settings_for(legacy), confirm=never)
+    assert (run.exit_code, run.database, run.result["recorded"]) == (0, "untouched", BASELINE)
+    assert before.differences(picture(legacy)) == []
+
+
+def test_no_for_an_answer(legacy, settings_for):
+    """Whoever says no has changed nothing at all."""
+    run = adopted(settings_for(legacy), confirm=lambda _: False)
+    assert (run.exit_code, run.database, run.result["recorded"]) == (0, "untouched", None)
+    assert query(legacy, "SELECT to_regnamespace('rollout')") is None
+
+
+@pytest.mark.parametrize("family", ["auth", "credits", "pagtive"])
+def test_half_migrated_by_hand(upgrade_by_hand, settings_for, family):
+    """It stands at its last whole family; upgrade makes the rest, rollback takes that back and leaves what was there."""
+    server = upgrade_by_hand(family)
+    settings = settings_for(server)
+    run = adopted(settings)
+    assert run.result["recorded"] == FAMILIES[family]
+    assert set(states(run, family).values()) == {"present"}
+    adopted_picture = picture(server)
+    assert attempt(settings).exit_code == 0
+    assert query(server, "SELECT version_num FROM lawsker_schema_version") == HEAD
+    if family == "pagtive":
+        return
+    assert back(settings).exit_code == 0
+    assert adopted_picture.differences(picture(server)) == []
+    verify(settings, Run("verify"))
+
+
+def test_rollback_past_what_was_there(upgrade_by_hand, settings_for):
+    """Tables that somebody made by hand stay whatever revision a rollback leads to, with every row."""
+    server = upgrade_by_hand("levels")
+    settings = settings_for(server)
+    adopted(settings)
+    before = picture(server)
+    attempt(settings)
+    assert back(settings, "baseline").exit_code == 0
+    assert before.differences(picture(server)) == [
+        "contents public.lawsker_schema_version: " + _versions(before, server)
+    ]
+    assert attempt(settings).exit_code == 0
+
+
+def _versions(before, server):
+    now = picture(server).contents["public.lawsker_schema_version"]
+    return f"{before.contents['public.lawsker_schema_version']} → {now}"
+
+
+def test_a_table_of_a_later_family(legacy, settings_for):
+    """One table made by hand does not make a family; it is taken as it is, and outlives a rollback."""
+    by_hand(legacy, "user_memberships")
+    before = picture(legacy)
+    settings = settings_for(legacy)
+    run = adopted(settings)
+    assert run.result["recorded"] == BASELINE
+    memberships = states(run, "memberships")
+    assert memberships["table user_memberships"] == "present"
+    assert memberships["index ix_user_memberships_user_id"] == "missing"
+    assert attempt(settings).exit_code == 0
+    assert query(legacy, "SELECT to_regclass('ix_user_memberships_user_id') IS NOT NULL")
+    assert back(settings, "auth").exit_code == 0
+    assert query(legacy, "SELECT to_regclass('user_memberships') IS NOT NULL")
+    assert query(legacy, "SELECT to_regclass('ix_user_memberships_user_id') IS NULL")
+    assert back(settings, "baseline").exit_code == 0
+    assert before.lost(picture(legacy)) == []
+
+
+def test_tables_without_their_rows(upgrade_by_hand, settings_for):
+    """A table that lacks its initial rows counts as not there yet, so that the upgrade fills it."""
+    server = upgrade_by_hand("pagtive")
+    execute(server, "DELETE FROM user_credits WHERE user_id IN (SELECT user_id FROM user_credits ORDER BY 1 LIMIT 5)")
+    execute(server, "DELETE FROM enterprise_service_packages WHERE package_type = 'custom'")
+    settings = settings_for(server)
+    recorded = adopted(settings).result["recorded"]
+    assert FAMILIES["credits"] not in {one.id for one in plan.up_to(recorded)}
+    run = attempt(settings)
+    assert (run.exit_code, run.error) == (0, None)
+    assert query(server, "SELECT count(*) FROM enterprise_service_packages") == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "how"),
+    [
+        ("ALTER TABLE user_credits ALTER COLUMN credits_weekly TYPE bigint", "table user_credits", "integer"),
+        ("ALTER TABLE lawyer_levels DROP COLUMN benefits", "table lawyer_levels", "benefits is missing"),
+        ("ALTER TABLE users ALTER COLUMN account_type DROP DEFAULT", "column users.account_type", "default"),
+        ("DROP INDEX ix_users_account_type; CREATE INDEX ix_users_account_type ON users (role)",
+         "index ix_users_account_type", "role"),
+    ],
+)  # fmt: skip
+def test_what_differs_is_said_and_stops_the_upgrade(upgrade_by_hand, settings_for, change, key, how):
+    """``adopt`` says how it differs; the upgrade refuses before anything is touched."""
+    server = upgrade_by_hand("pagtive")
+    execute(server, change)
+    settings = settings_for(server)
+    run = adopted(settings, confirm=lambda _: False)
+    told = {one["object"]: one for one in run.result["objects"]}
+    assert told[key]["state"] == "different"
+    assert how in told[key]["how"]
+    adopted(settings)
+    before = picture(server)
+    upgrade = attempt(settings)
+    assert (upgrade.exit_code, upgrade.database) == (6, "untouched")
+    assert key.partition(" ")[2] in {one.subject for one in upgrade.findings}
+    assert before.differences(picture(server)) == []
+
+
+def test_a_legacy_core_that_we_cannot_use(legacy, settings_for):
+    """It is refused with what is wrong, and nothing is recorded."""
+    execute(
+        legacy,
+        "ALTER TABLE users ALTER COLUMN password_hash TYPE text",
+        "ALTER TABLE users DROP COLUMN last_login CASCADE",
+    )
+    run = adopted(settings_for(legacy), confirm=never)
+    assert (run.exit_code, run.database) == (6, "untouched")
+    assert states(run, "baseline")["column users.last_login"] == "missing"
+    assert states(run, "baseline")["column users.password_hash"] == "different"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "ALTER TABLE lawsker_schema_version DROP CONSTRAINT lawsker_schema_version_pkc;"
+        f" INSERT INTO lawsker_schema_version VALUES ('{BASELINE}')",
+        "DELETE FROM lawsker_schema_version",
+    ],
+    ids=["two rows", "no row"],
+)
+def test_a_version_table_that_makes_no_sense(migrated, settings_for, damage):
+    """``adopt`` tells the revision from the objects, and the statement that sets the table right."""
+    execute(migrated, damage)
+    settings = settings_for(migrated)
+    assert attempt(settings).exit_code == 6, "an upgrade would take our own objects for other people's"
+    run = adopted(settings, confirm=never)
+    assert (run.exit_code, run.database, run.result["stands_at"]) == (6, "untouched", HEAD)
+    execute(migrated, *run.error.hint.partition(": ")[2].split("; "))
+    assert attempt(settings).exit_code == 0
+    assert back(settings).exit_code == 0
+
+
+def test_a_revision_of_a_newer_checkout(migrated, settings_for):
+    """An id that this checkout does not know is told, and not overwritten."""
+    execute(migrated, "UPDATE lawsker_schema_version SET version_num = 'abcdef123456'")
+    run = adopted(settings_for(migrated), confirm=never)
+    assert (run.exit_code, run.database) == (6, "untouched")
+    assert "abcdef123456" in run.error.message
+
+
+def test_plain_stamp_remembers_every_revision(upgrade_by_hand, settings_for, monkeypatch):
+    """``alembic stamp`` leads over many revisions in one step; all of them can be told apart later."""
+    server = upgrade_by_hand("levels")
+    monkeypatch.setenv("DATABASE_URL", url_of(server))
+    command.stamp(plan.alembic_config(), FAMILIES["levels"])
+    known = len(plan.up_to(FAMILIES["levels"]))
+    assert query(server, "SELECT count(*) FROM rollout.applied_revisions") == known
+    assert attempt(settings_for(server)).exit_code == 0
+    assert back(settings_for(server), "baseline").exit_code == 0
