@@ -128,19 +128,25 @@ def test_rows_that_were_edited_are_refused(settings, source, target_server, quie
         ("pagtive_project_details", "(project_id, page_id) VALUES ('{project}', 9)"),
         (
             "pagtive_llm_logs",
-            "(project_id, provider, model, request_prompts, request_config, status)"
-            " VALUES ('{project}', 'p', 'm', '[]', '{{}}', 'success')",
+            (
+                "(project_id, provider, model, request_prompts, request_config, status)"
+                " VALUES ('{project}', 'p', 'm', '[]', '{{}}', 'success')"
+            ),
         ),
         (
             "wallets",
-            "(user_id, balance, withdrawable_balance, frozen_balance, total_earned, total_withdrawn, commission_count)"
-            " VALUES ('{user}', 1, 0, 0, 0, 0, 0)",
+            (
+                "(user_id, balance, withdrawable_balance, frozen_balance, total_earned, total_withdrawn,"
+                " commission_count) VALUES ('{user}', 1, 0, 0, 0, 0, 0)"
+            ),
         ),
         ("user_accounts", "(user_id, type, provider, provider_account_id) VALUES ('{user}', 'oauth', 'github', 'gh')"),
         (
             "users",
-            "(id, tenant_id, username, password_hash, status) SELECT gen_random_uuid(), id, 'x', 'x', 'ACTIVE'"
-            " FROM tenants WHERE tenant_code = 'pagtive'",
+            (
+                "(id, tenant_id, username, password_hash, status) SELECT gen_random_uuid(), id, 'x', 'x', 'ACTIVE'"
+                " FROM tenants WHERE tenant_code = 'pagtive'"
+            ),
         ),
     ],
 )
