@@ -15,7 +15,8 @@ import psycopg2
 import pytest
 
 from rollout import change, environment, postgres_tools, preflight
-from rollout.checks.registry import CHECKS, Area, Check, Finding
+from rollout.checks.registry import CHECKS, Area, Check
+from rollout.findings import Finding
 from rollout.database import LOCK_KEY, engine_for
 from rollout.embedded import EmbeddedServer
 from rollout.errors import DatabaseUnavailable

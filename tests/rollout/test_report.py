@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import pytest
 
 from rollout import errors, memory, messages, report
-from rollout.checks.registry import ERROR, WARNING, Finding
+from rollout.findings import ERROR, WARNING, Finding
 from rollout.database import Target
 from rollout.errors import DatabaseUnavailable, PreflightFailed, RolloutError, VerificationFailed
 from rollout.messages import say
