@@ -59,19 +59,51 @@ def inspect(connection: Connection, steps: plan.Plan) -> list[ObjectState]:
     pending = {revision.id: revision.family for revision in steps.revisions}
     there = catalog.read(connection)
     existing = LEGACY_MARK in there
+    taken = _taken_names(there)
     found: list[ObjectState] = []
     for key, definition in wanted.of_revisions(pending):
         revision = wanted.made_by[key]
+        other = _in_the_way(key, definition, there, taken)
         if pending[revision] == BASELINE_FAMILY:
             # An extension is no part of anybody's legacy core: the baseline makes it where it is missing.
             if key in there or (existing and not key.startswith("extension ")):
                 state = PRESENT if key in there else MISSING
                 found.append(ObjectState(key, revision, state, is_legacy=existing))
+        elif other is not None:
+            found.append(ObjectState(key, revision, DIFFERENT, say("its name is taken by {other}", other=other)))
         elif not _is_part(key, wanted):
             found.append(_state(key, revision, definition, wanted, there))
     if existing and "extension pgcrypto" in there:
         found.append(ObjectState("extension pgcrypto", plan.history()[0].id, PRESENT))
     return found
+
+
+def _taken_names(there: Catalog) -> dict[str, str]:
+    """Return the names in public that belong to relations (indexes of constraints too) and types, and to which."""
+    taken = {}
+    for key, values in there.items():
+        kind, _, name = key.partition(" ")
+        if kind in {"table", "view", "sequence", "index", "type"}:
+            taken[name] = key
+        elif kind == "constraint" and values["type"] in {"p", "u", "x"}:
+            taken[name.rpartition(".")[2]] = key
+    return taken
+
+
+def _in_the_way(key: str, definition: Definition, there: Catalog, taken: dict[str, str]) -> str | None:
+    """Return what has the name of an object that is to be made, where it is something of another kind."""
+    kind, _, name = key.partition(" ")
+    if kind == "constraint" and definition["type"] in {"p", "u", "x"}:
+        name = name.rpartition(".")[2]
+    elif kind not in {"table", "view", "sequence", "index"}:
+        return None
+    other = taken.get(name)
+    if kind == "sequence" and key in there:
+        # One of this name that belongs to no table of ours: a serial column would get a sequence of another name.
+        return None if f"table {str(definition['owned_by']).rpartition('.')[0]}" in there else key
+    if key in there or other is None or (other.startswith("type ") and kind not in {"table", "view"}):
+        return None
+    return other
 
 
 def baseline_objects() -> Iterator[tuple[str, str]]:

@@ -80,7 +80,8 @@ def _unavailable(server: Server, reason: str) -> DatabaseUnavailable:
     """Say in one line why a connection failed, and what to do; libpq's text never holds the password."""
     key = server.key
     where = f"{server.parameters.get('host', 'localhost')}:{server.parameters.get('port', '5432')}"
-    lines = [line.strip() for line in reason.strip().splitlines() if line.strip()]
+    # libpq asks back where it was refused ("Is the server running …?"); what happened stands above that.
+    lines = [line.strip() for line in reason.strip().splitlines() if line.strip() and not line.endswith("?")]
     last = lines[-1] if lines else "unknown"
     if re.search(r"authentication failed|no password supplied|pg_hba\.conf|not permitted to log in", reason):
         return DatabaseUnavailable(

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import psycopg2
 import pytest
-from typer.testing import CliRunner
 
-from cli import app
 from rollout import manifest, plan
 from rollout.run import Run
 from rollout.verify import verify
-from tests.fixtures.databases import execute, query, url_of
-from tests.fixtures.legacy import HEAD, NEW_USER_COLUMNS, attempt, dump_schema, meanwhile, picture, report_of, until
+from tests.fixtures.databases import execute, query
+from tests.fixtures.legacy import (
+    HEAD,
+    NEW_USER_COLUMNS,
+    attempt,
+    dump_schema,
+    meanwhile,
+    picture,
+    report_of,
+    until,
+    values_of,
+)
 
-ALWAYS = {"command", "ok", "exit_code", "database", "target", "started_at", "finished_at", "seconds", "steps"}
 CHECKED = {"summary", "findings"}
 MIGRATED = {"run_id", "from_revision", "to_revision", "backup", "preserved"}
 
@@ -36,20 +42,6 @@ def verified(settings):
 def names_in(schema):
     """Return what a dump of the schema names: kinds and names of all its objects."""
     return set(re.findall(r"^-- Name: (.+?); Type: ([A-Z ]+);", schema, re.MULTILINE))
-
-
-@pytest.fixture
-def command(monkeypatch, tmp_path):
-    """Return what runs the command line against a database, inside this process."""
-
-    def run(server, *arguments, **environment):
-        monkeypatch.setenv("DATABASE_URL", url_of(server))
-        monkeypatch.setenv("ROLLOUT_DIR", str(tmp_path / "var"))
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        return CliRunner().invoke(app, list(arguments))
-
-    return run
 
 
 @pytest.mark.parametrize("deep", [False, True], ids=["", "deep"])
@@ -173,42 +165,21 @@ def test_rows_committed_while_the_upgrade_waits_are_covered(legacy, settings_for
     assert query(legacy, f"SELECT current_level FROM lawyer_level_details WHERE lawyer_id = '{user}'") == 1
 
 
-def keys_of(result):
-    """Return the one JSON object that a command printed, after a look at what every command has."""
-    values = json.loads(result.stdout)
-    assert result.stdout.count("\n") == 1, "exactly one object, on one line"
-    assert values.keys() >= ALWAYS
-    assert values["exit_code"] == result.exit_code
-    assert values["ok"] is (result.exit_code == 0)
-    assert (values["ok"] is True) == ("error" not in values)
-    assert [set(step) for step in values["steps"]] == [{"name", "ok", "seconds", "detail"}] * len(values["steps"])
-    if values["target"]:
-        assert set(values["target"]) == {"host", "port", "dbname", "user", "server_version"}
-    for finding in values.get("findings", []):
-        assert set(finding) == {"check", "area", "severity", "subject", "problem", "hint"}
-        assert finding["severity"] in {"error", "warning"}
-    if "summary" in values:
-        assert set(values["summary"]) == {"passed", "failed", "warnings"}
-    if "error" in values:
-        assert set(values["error"]) == {"message", "hint"}
-    return values
-
-
 def test_json_is_what_the_contract_says(legacy, command):
     """preflight, migrate and verify, before and after: one object each, with the keys of cli.md."""
-    values = keys_of(command(legacy, "preflight", "--json"))
+    values = values_of(command(legacy, "preflight", "--json"))
     assert values.keys() >= CHECKED
     assert values["database"] == "untouched"
-    values = keys_of(command(legacy, "verify", "--json"))
+    values = values_of(command(legacy, "verify", "--json"))
     assert values["exit_code"] == 9, "not upgraded yet"
     assert values.keys() >= CHECKED
-    values = keys_of(command(legacy, "migrate", "--json"))
+    values = values_of(command(legacy, "migrate", "--json"))
     assert values.keys() >= CHECKED | MIGRATED
     assert set(values["preserved"]) == {"tables", "rows"}
     assert values["database"] == "changed"
-    values = keys_of(command(legacy, "migrate", "--json"))
+    values = values_of(command(legacy, "migrate", "--json"))
     assert values.keys() >= CHECKED | MIGRATED
     assert values["backup"] is None
-    values = keys_of(command(legacy, "verify", "--json"))
+    values = values_of(command(legacy, "verify", "--json"))
     assert values["ok"]
     assert values["summary"]["passed"] > 20
