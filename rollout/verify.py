@@ -14,6 +14,8 @@ from rollout.checks import (  # noqa: F401 - they register
     performance,
     preflight,
     security,
+    seeds,
+    sign_in,
     structure,
 )
 from rollout.checks.registry import CHECKS, Area, Outcome, Subject, run_checks

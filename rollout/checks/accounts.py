@@ -6,19 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from rollout.checks import data
+from rollout.checks import seeds
+from rollout.checks.data import TYPE_BY_ROLES
 from rollout.checks.registry import Area, Subject, check
 from rollout.findings import ERROR, WARNING, Finding
 from rollout.messages import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_HOLDS = (
-    "EXISTS (SELECT FROM user_roles ur JOIN roles r ON r.id = ur.role_id WHERE ur.user_id = u.id AND r.name = '{}')"
-)
-_TYPE = f"CASE WHEN {_HOLDS.format('Lawyer')} THEN 'lawyer' WHEN {_HOLDS.format('Admin')} THEN 'admin' ELSE 'user' END"
-"""The type that a user's roles make, as the upgrade gives it: who is both Lawyer and Admin is a lawyer."""
 
 _SETTLED = "u.account_type IN ('user', 'lawyer', 'admin')"
 """New users are ``pending`` or ``lawyer_pending`` until somebody decides: no type of theirs is wrong."""
@@ -29,7 +24,8 @@ def account_types_agree_with_roles(subject: Subject) -> Iterator[Finding]:
     """No user has another account type than the roles make (a warning); new users may be pending."""
     rows = subject.connection.exec_driver_sql(
         "SELECT found, expected, count(*) FROM"
-        f" (SELECT u.account_type AS found, {_TYPE} AS expected FROM users u WHERE {_SETTLED}) AS types"
+        f" (SELECT u.account_type AS found, {TYPE_BY_ROLES} AS expected"
+        f" FROM {subject.rows('users')} AS u WHERE {_SETTLED}) AS types"
         " WHERE found <> expected GROUP BY found, expected ORDER BY found, expected"
     )
     for found, expected, count in rows:
@@ -42,7 +38,7 @@ def account_types_agree_with_roles(subject: Subject) -> Iterator[Finding]:
                 expected=expected,
             ),
             f"UPDATE users u SET account_type = '{expected}'"
-            f" WHERE account_type = '{found}' AND {_TYPE} = '{expected}';",
+            f" WHERE account_type = '{found}' AND {TYPE_BY_ROLES} = '{expected}';",
             WARNING,
         )
 
@@ -52,8 +48,9 @@ def workspace_types_agree_with_roles(subject: Subject) -> Iterator[Finding]:
     """No workspace has another type than its user's roles make (a warning); demo workspaces may."""
     rows = subject.connection.exec_driver_sql(
         "SELECT found, expected, count(*) FROM"
-        f" (SELECT m.workspace_type AS found, {_TYPE} AS expected"
-        f" FROM workspace_mappings m JOIN users u ON u.id = m.user_id WHERE {_SETTLED} AND NOT m.is_demo) AS types"
+        f" (SELECT m.workspace_type AS found, {TYPE_BY_ROLES} AS expected"
+        f" FROM {subject.rows('workspace_mappings')} AS m JOIN users u ON u.id = m.user_id"
+        f" WHERE {_SETTLED} AND NOT m.is_demo) AS types"
         " WHERE found <> expected GROUP BY found, expected ORDER BY found, expected"
     )
     for found, expected, count in rows:
@@ -66,7 +63,7 @@ def workspace_types_agree_with_roles(subject: Subject) -> Iterator[Finding]:
                 expected=expected,
             ),
             f"UPDATE workspace_mappings m SET workspace_type = '{expected}' FROM users u WHERE u.id = m.user_id"
-            f" AND {_SETTLED} AND NOT m.is_demo AND workspace_type = '{found}' AND {_TYPE} = '{expected}';",
+            f" AND {_SETTLED} AND NOT m.is_demo AND workspace_type = '{found}' AND {TYPE_BY_ROLES} = '{expected}';",
             WARNING,
         )
 
@@ -75,7 +72,10 @@ def workspace_types_agree_with_roles(subject: Subject) -> Iterator[Finding]:
 def one_account_is_primary(subject: Subject) -> Iterator[Finding]:
     """No user has more than one primary account."""
     several = "SELECT user_id FROM user_accounts WHERE is_primary GROUP BY user_id HAVING count(*) > 1"
-    count = subject.connection.exec_driver_sql(f"SELECT count(*) FROM ({several}) AS several").scalar_one()
+    other = "EXISTS (SELECT FROM user_accounts o WHERE o.user_id = a.user_id AND o.is_primary AND o.id <> a.id)"
+    count = subject.connection.exec_driver_sql(
+        f"SELECT count(DISTINCT user_id) FROM {subject.rows('user_accounts')} AS a WHERE is_primary AND {other}"
+    ).scalar_one()
     if count:
         yield Finding(
             "user_accounts.is_primary",
@@ -93,13 +93,15 @@ def feishu_accounts_agree(subject: Subject) -> Iterator[Finding]:
         "a.user_id <> f.user_id AND a.provider_account_id = f.open_id": say("Feishu id(s) are another user's account"),
     }
     for condition, problem in cases.items():
-        source = f"FROM user_accounts a JOIN feishu_auths f ON {condition} WHERE a.provider = 'feishu'"
-        count = subject.connection.exec_driver_sql(f"SELECT count(*) {source}").scalar_one()
+        source = f"JOIN feishu_auths f ON {condition} WHERE a.provider = 'feishu'"
+        count = subject.connection.exec_driver_sql(
+            f"SELECT count(*) FROM {subject.rows('user_accounts')} AS a {source}"
+        ).scalar_one()
         if count:
             yield Finding(
                 "user_accounts.provider_account_id",
                 say("{count} {problem} by feishu_auths", count=count, problem=problem),
-                f"SELECT a.user_id, a.provider_account_id, f.user_id, f.open_id {source};",
+                f"SELECT a.user_id, a.provider_account_id, f.user_id, f.open_id FROM user_accounts AS a {source};",
                 WARNING,
             )
 
@@ -116,7 +118,7 @@ REQUIRED_OF_CASES = ("id", "title", "amount", "status")
 @check(Area.BUSINESS, needs=("table demo_accounts",))
 def demo_data_is_complete(subject: Subject) -> Iterator[Finding]:
     """Active demo accounts have the fields that they show (a warning for accounts that others added)."""
-    ours = {row["workspace_id"] for row in data.seeds()["demo_accounts"]["rows"]}
+    ours = {row["workspace_id"] for row in seeds.seeds()["demo_accounts"]["rows"]}
     rows = subject.connection.execute(
         text("SELECT workspace_id, demo_type, demo_data FROM demo_accounts WHERE is_active ORDER BY workspace_id")
     )

@@ -1,29 +1,32 @@
-"""Data: seed rows, initial rows for existing users, and references that lead somewhere."""
+"""Data: initial rows for existing users, workspaces, sequences, and references that lead somewhere."""
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from rollout import plan
 from rollout.checks.registry import Area, Subject, check
 from rollout.database import quote
 from rollout.findings import ERROR, WARNING, Finding
-from rollout.manifest import EXPECTED
 from rollout.messages import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
 
-_HAS_ROLE = (
+    from rollout.catalog import Definition
+
+HAS_ROLE = (
     "EXISTS (SELECT FROM user_roles ur JOIN roles r ON r.id = ur.role_id"
     " WHERE ur.user_id = u.id AND r.name IN ({roles}){since})"
 )
+TYPE_BY_ROLES = "CASE WHEN {} THEN 'lawyer' WHEN {} THEN 'admin' ELSE 'user' END".format(
+    HAS_ROLE.format(roles="'Lawyer'", since=""), HAS_ROLE.format(roles="'Admin'", since="")
+)
+"""The type that a user's roles make, as the upgrade gives it: who is both Lawyer and Admin is a lawyer."""
 
 
 @dataclass(frozen=True)
@@ -33,65 +36,53 @@ class InitialRows:
     table: str
     key: str
     roles: str
-    repair: str
+    columns: str
+    values: str
 
-    def missing(self, *, before: bool) -> str:
-        """Return the query that counts users without their row: all of them, or those of before ``:upgraded_at``."""
-        since = " AND ur.assigned_at <= :upgraded_at" if before else ""
-        who = _HAS_ROLE.format(roles=self.roles, since=since) if self.roles else "true"
-        when = " AND u.created_at <= :upgraded_at" if before else ""
-        return (
-            f"SELECT count(*) FROM users u WHERE {who}{when}"
-            f" AND NOT EXISTS (SELECT FROM {self.table} t WHERE t.{self.key} = u.id)"
-        )
+    @property
+    def missing(self) -> str:
+        """The condition of a user ``u`` who lacks the row."""
+        who = HAS_ROLE.format(roles=self.roles, since="") + " AND " if self.roles else ""
+        return f"{who}NOT EXISTS (SELECT FROM {self.table} t WHERE t.{self.key} = u.id)"
+
+    @property
+    def repair(self) -> str:
+        """The statement that makes what is missing."""
+        return f"INSERT INTO {self.table} ({self.columns}) SELECT {self.values} FROM users u WHERE {self.missing};"
 
 
 INITIAL_ROWS = (
     InitialRows(
-        "workspace_mappings", "user_id", "",
-        "INSERT INTO workspace_mappings (user_id, workspace_id, workspace_type) SELECT id, workspace_id, 'user'"
-        " FROM users u WHERE NOT EXISTS (SELECT FROM workspace_mappings m WHERE m.user_id = u.id);",
+        "workspace_mappings",
+        "user_id",
+        "",
+        "user_id, workspace_id, workspace_type",
+        f"id, workspace_id, {TYPE_BY_ROLES}",
     ),
-    InitialRows(
-        "lawyer_level_details", "lawyer_id", "'Lawyer'",
-        "INSERT INTO lawyer_level_details (lawyer_id) SELECT DISTINCT ur.user_id FROM user_roles ur JOIN roles r"
-        " ON r.id = ur.role_id WHERE r.name = 'Lawyer' ON CONFLICT DO NOTHING;",
-    ),
-    InitialRows(
-        "user_credits", "user_id", "'User', 'Institution'",
-        "INSERT INTO user_credits (user_id) SELECT DISTINCT ur.user_id FROM user_roles ur JOIN roles r"
-        " ON r.id = ur.role_id WHERE r.name IN ('User', 'Institution') ON CONFLICT DO NOTHING;",
-    ),
-)  # fmt: skip
+    InitialRows("lawyer_level_details", "lawyer_id", "'Lawyer'", "lawyer_id", "id"),
+    InitialRows("user_credits", "user_id", "'User', 'Institution'", "user_id", "id"),
+)
 
-
-def upgraded_at(subject: Subject) -> datetime | None:
-    """Return when the last revision was applied, as far as our memory tells us."""
-    readable = subject.connection.execute(
-        text(
-            "SELECT CASE WHEN to_regclass('rollout.applied_revisions') IS NOT NULL"
-            " THEN has_table_privilege('rollout.applied_revisions', 'SELECT') ELSE false END"
-        )
-    ).scalar_one()
-    if not readable:
-        return None
-    moment: datetime | None = subject.connection.execute(
-        text("SELECT min(applied_at) FROM rollout.applied_revisions")
-    ).scalar_one()
-    return moment
+# A user who signs up while the upgrade holds its locks waits, and comes after it with an earlier created_at: that the
+# upgrade saw a row is certain where it is an hour older, or visible in the upgrade's own snapshot.
+_CERTAIN = "({column} <= :moment - interval '1 hour' OR {column} <= :moment AND {seen})"
+_SEEN = (
+    "txid_visible_in_snapshot((:moment_id >> 32 << 32) + {row}.xmin::text::bigint, CAST(:snapshot AS txid_snapshot))"
+)
 
 
 def _initial_rows(subject: Subject, rows: InitialRows) -> Iterator[Finding]:
     """Yield users without their row: an error for those who were there at the upgrade, else a warning."""
-    missing = subject.connection.execute(text(rows.missing(before=False))).scalar_one()
-    if not missing:
-        return
-    moment = upgraded_at(subject)
-    early = 0
-    if subject.in_upgrade:
-        early = missing
-    elif moment is not None:
-        early = subject.connection.execute(text(rows.missing(before=True)), {"upgraded_at": moment}).scalar_one()
+    source = f"FROM {subject.rows('users')} AS u WHERE {rows.missing}"
+    missing = subject.connection.exec_driver_sql(f"SELECT count(*) {source}").scalar_one()
+    early = missing if missing and subject.in_upgrade else 0
+    upgrade = _upgrade(subject, rows.table) if missing and not subject.in_upgrade else None
+    if upgrade is not None:
+        condition = _CERTAIN.format(column="u.created_at", seen=_SEEN.format(row="u"))
+        if rows.roles:
+            since = " AND " + _CERTAIN.format(column="ur.assigned_at", seen=_SEEN.format(row="ur"))
+            condition += " AND " + HAS_ROLE.format(roles=rows.roles, since=since)
+        early = subject.connection.execute(text(f"SELECT count(*) {source} AND {condition}"), upgrade).scalar_one()
     if early:
         yield Finding(
             rows.table, say("{count} user(s) of before the upgrade have no row", count=early), rows.repair, ERROR
@@ -100,6 +91,21 @@ def _initial_rows(subject: Subject, rows: InitialRows) -> Iterator[Finding]:
         yield Finding(
             rows.table, say("{count} user(s) who came later have no row", count=missing - early), rows.repair, WARNING
         )
+
+
+def _upgrade(subject: Subject, table: str) -> dict[str, Any] | None:
+    """Return when the family of a table was last upgraded, and what that upgrade saw; None where nothing tells."""
+    if not subject.remembers:
+        return None
+    families = {one.id: one.family for one in plan.history()}
+    row = subject.connection.execute(
+        text(
+            "SELECT applied_at AS moment, transaction_id AS moment_id, snapshot::text AS snapshot"
+            " FROM rollout.applied_revisions WHERE family = :family ORDER BY applied_at DESC LIMIT 1"
+        ),
+        {"family": families[subject.manifest.made_by[f"table {table}"]]},
+    ).one_or_none()
+    return dict(row._mapping) if row is not None else None  # noqa: SLF001 - SQLAlchemy's public name
 
 
 @check(Area.DATA, needs=("table workspace_mappings",))
@@ -122,91 +128,53 @@ def every_client_has_credits(subject: Subject) -> Iterator[Finding]:
 
 @check(Area.DATA, needs=("column users.workspace_id", "table workspace_mappings"))
 def workspaces_agree(subject: Subject) -> Iterator[Finding]:
-    """A user's workspace id is the one of the mapping."""
-    count = subject.connection.execute(
-        text(
-            "SELECT count(*) FROM users u JOIN workspace_mappings m ON m.user_id = u.id"
-            " WHERE m.workspace_id IS DISTINCT FROM u.workspace_id"
-        )
+    """A user's workspace id is the one of the mapping; demo workspaces may be another's."""
+    different = "m.user_id = u.id AND NOT m.is_demo AND m.workspace_id IS DISTINCT FROM u.workspace_id"
+    count = subject.connection.exec_driver_sql(
+        f"SELECT count(*) FROM {subject.rows('users')} AS u JOIN workspace_mappings m ON {different}"
     ).scalar_one()
     if count:
         yield Finding(
             "workspace_mappings.workspace_id",
             say("{count} mapping(s) name another workspace than their user", count=count),
-            "UPDATE workspace_mappings m SET workspace_id = u.workspace_id FROM users u WHERE u.id = m.user_id"
-            " AND m.workspace_id <> u.workspace_id;",
+            f"SELECT u.id, u.workspace_id, m.workspace_id FROM users u JOIN workspace_mappings m ON {different};",
         )
 
 
 @check(Area.DATA, needs=("column users.workspace_id",))
-def workspace_ids_are_well_formed(subject: Subject) -> Iterator[Finding]:
-    """A workspace id is ws- and 32 hex digits (ids that were there before us may look otherwise: a warning)."""
-    count = subject.connection.execute(
-        text("SELECT count(*) FROM users WHERE workspace_id !~ '^ws-[0-9a-f]{32}$'")
-    ).scalar_one()
-    if count:
+def workspace_ids_are_there(subject: Subject) -> Iterator[Finding]:
+    """Every user has a workspace id; one of another form than ws- and 32 hex digits (there before us) is a warning."""
+    missing, malformed = subject.connection.exec_driver_sql(
+        "SELECT count(*) FILTER (WHERE coalesce(btrim(workspace_id), '') = ''),"
+        f" count(*) FILTER (WHERE workspace_id !~ '^ws-[0-9a-f]{{32}}$') FROM {subject.rows('users')} AS u"
+    ).one()
+    if missing:
         yield Finding(
             "users.workspace_id",
-            say("{count} workspace id(s) have another form than ws-<32 hex digits>", count=count),
+            say("{count} user(s) have no workspace id", count=missing),
+            "UPDATE users SET workspace_id = DEFAULT WHERE coalesce(btrim(workspace_id), '') = '';",
+        )
+    elif malformed:
+        yield Finding(
+            "users.workspace_id",
+            say("{count} workspace id(s) have another form than ws-<32 hex digits>", count=malformed),
             "SELECT id, workspace_id FROM users WHERE workspace_id !~ '^ws-[0-9a-f]{32}$';",
             WARNING,
         )
 
 
-@cache
-def seeds() -> dict[str, dict[str, Any]]:
-    """Return the expected seed rows: table → {key: column, rows: [{column: value}]}."""
-    values: dict[str, dict[str, Any]] = json.loads((EXPECTED / "seeds.json").read_text(encoding="utf-8"))
-    return values
-
-
-def _seed(subject: Subject, table: str) -> Iterator[Finding]:
-    """Yield seed rows that are missing (error) or edited (warning with field, expected, found)."""
-    expected = seeds()[table]
-    key = expected["key"]
-    found = {
-        row[0][key]: row[0] for row in subject.connection.exec_driver_sql(f"SELECT to_jsonb(t) FROM {quote(table)} t")
-    }
-    for row in expected["rows"]:
-        actual = found.get(row[key])
-        if actual is None:
-            yield Finding(
-                f"{table}.{row[key]}",
-                say("the seed row is missing"),
-                say("`tool plan --sql --from base` shows the INSERT."),
-            )
-            continue
-        for column, value in row.items():
-            if actual.get(column) != value:
-                yield Finding(
-                    f"{table}.{row[key]}",
-                    say(
-                        "{column}: expected {expected}, found {found}",
-                        column=column,
-                        expected=value,
-                        found=actual.get(column),
-                    ),
-                    say("Keep it if it was edited on purpose; else set it back."),
-                    WARNING,
-                )
-
-
-@check(Area.DATA, needs=("table lawyer_levels", "table lawyer_level_details"))
-def lawyer_levels_are_seeded(subject: Subject) -> Iterator[Finding]:
-    """The ten lawyer levels are there; edited ones are a warning."""
-    yield from _seed(subject, "lawyer_levels")
-
-
-@check(Area.DATA, needs=("table enterprise_service_packages",))
-def enterprise_packages_are_seeded(subject: Subject) -> Iterator[Finding]:
-    """The four enterprise packages are there; edited ones are a warning."""
-    yield from _seed(subject, "enterprise_service_packages")
-
-
-@check(Area.DATA, needs=("table demo_accounts",))
-def demo_accounts_are_seeded(subject: Subject) -> Iterator[Finding]:
-    """The two demo accounts are there; edited ones are a warning."""
-    yield from _seed(subject, "demo_accounts")
+@check(Area.DATA, needs=("column users.workspace_id",))
+def workspace_ids_are_unique(subject: Subject) -> Iterator[Finding]:
+    """No two users have one workspace id."""
+    query = "SELECT workspace_id FROM users WHERE workspace_id IS NOT NULL GROUP BY 1 HAVING count(*) > 1"
+    sampled = subject.rows("users")
+    if sampled != "users":
+        other = "EXISTS (SELECT FROM users o WHERE o.workspace_id = u.workspace_id AND o.id <> u.id)"
+        count = subject.connection.exec_driver_sql(f"SELECT count(*) FROM {sampled} AS u WHERE {other}").scalar_one()
+    else:
+        count = subject.connection.exec_driver_sql(f"SELECT count(*) FROM ({query}) AS several").scalar_one()
+    if count:
+        yield Finding("users.workspace_id", say("{count} workspace id(s) are there twice", count=count), f"{query};")
 
 
 _REFERENCES = re.compile(r"FOREIGN KEY \((?P<columns>[^)]+)\) REFERENCES (?P<table>[\w.\"]+)\((?P<referred>[^)]+)\)")
@@ -217,20 +185,75 @@ def references_lead_somewhere(subject: Subject) -> Iterator[Finding]:
     """No foreign key of ours has an orphan, also where triggers were off."""
     for key, definition in subject.manifest.objects.items():
         match = _REFERENCES.match(str(definition.get("definition", "")))
-        if not key.startswith("constraint ") or match is None or subject.manifest.made_by[key] == subject.baseline:
+        if match is None or not key.startswith("constraint ") or not subject.is_ours(key):
             continue
-        table, name = definition["table"], key.partition(" ")[2]
-        if f"table {table}" not in subject.catalog or f"table {match['table']}" not in subject.catalog:
-            continue  # that a table is missing is a finding of its own
-        count = subject.connection.exec_driver_sql(
-            f"SELECT count(*) FROM {quote(table)} c WHERE c.{match['columns']} IS NOT NULL AND NOT EXISTS"
-            f" (SELECT FROM {match['table']} p WHERE p.{match['referred']} = c.{match['columns']})"
-        ).scalar_one()
-        if count:
+        name = key.partition(" ")[2]
+        missing = [one for one in _ends(definition, match) if one not in subject.catalog]
+        if missing:
+            kind, _, what = missing[0].partition(" ")
             yield Finding(
                 name,
-                say("{count} row(s) refer to nothing", count=count),
-                f"SELECT c.* FROM {table} c LEFT JOIN {match['table']} p"
-                f" ON p.{match['referred']} = c.{match['columns']}"
-                f" WHERE p.{match['referred']} IS NULL AND c.{match['columns']} IS NOT NULL;",
+                say("cannot be looked at: {kind} {name} is missing", kind=kind, name=what),
+                say("tool verify --area structure"),
+            )
+            continue
+        yield from _orphans(subject, name, definition["table"], match)
+
+
+def _ends(definition: Definition, match: re.Match[str]) -> list[str]:
+    """Return the columns at both ends of a foreign key."""
+    return [f"column {definition['table']}.{match['columns']}", f"column {match['table']}.{match['referred']}"]
+
+
+def _orphans(subject: Subject, name: str, table: str, match: re.Match[str]) -> Iterator[Finding]:
+    """Yield rows of one foreign key that refer to nothing."""
+    column, referred, key = match["columns"], match["table"], match["referred"]
+    orphan = f"c.{column} IS NOT NULL AND NOT EXISTS (SELECT FROM {referred} p WHERE p.{key} = c.{column})"
+    count = subject.connection.exec_driver_sql(
+        f"SELECT count(*) FROM {subject.rows(table)} AS c WHERE {orphan}"
+    ).scalar_one()
+    if count:
+        yield Finding(
+            name,
+            say("{count} row(s) refer to nothing", count=count),
+            f"SELECT * FROM {table} AS c WHERE {orphan};",
+        )
+
+
+@check(Area.DATA)
+def sequences_are_ahead(subject: Subject) -> Iterator[Finding]:
+    """No sequence of ours is behind its column: the next number is free (where we may not see it, a warning)."""
+    for key, definition in subject.manifest.objects.items():
+        table, _, column = str(definition.get("owned_by", "")).rpartition(".")
+        sequence = key.removeprefix("sequence ")
+        if not key.startswith("sequence ") or not {key, f"column {table}.{column}"} <= subject.catalog.keys():
+            continue
+        may, highest = subject.connection.execute(
+            text(
+                "SELECT has_sequence_privilege(CAST(:sequence AS text), 'SELECT'),"
+                f" (SELECT max({quote(column)}) FROM {quote(table)})"
+            ),
+            {"sequence": quote("public", sequence)},
+        ).one()
+        if not may:
+            yield Finding(
+                sequence,
+                say("its position cannot be read"),
+                f"GRANT SELECT ON SEQUENCE {sequence} TO CURRENT_USER;",
+                WARNING,
+            )
+            continue
+        following = subject.connection.exec_driver_sql(
+            f"SELECT last_value + CASE WHEN is_called THEN 1 ELSE 0 END FROM {quote(sequence)}"
+        ).scalar_one()
+        if highest is not None and following <= highest:
+            yield Finding(
+                sequence,
+                say(
+                    "the next number is {following}, but {column} holds {highest}",
+                    following=following,
+                    column=f"{table}.{column}",
+                    highest=highest,
+                ),
+                f"SELECT setval('{sequence}', (SELECT max({column}) FROM {table}));",
             )

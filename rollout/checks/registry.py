@@ -6,7 +6,7 @@ A check that cannot run is itself an error (``run_checks``), never a pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from rollout import catalog, plan
 from rollout.adopt import LEGACY_MARK
+from rollout.database import quote
 from rollout.errors import RolloutError
 from rollout.findings import ERROR, Finding
 from rollout.messages import Message, say
@@ -45,7 +46,8 @@ class Subject:
 
     ``manifest``: everything that the schema has at ``revision``; ``later``: at the newest one; ``preexisting``: objects
     that were there before us, as far as there is a memory to read (``remembers``); ``in_upgrade``: inside the upgrade's
-    own transaction; ``settings`` say where files are (None: no file is looked at); ``steps`` are there for preflight.
+    own transaction; ``deep``: read every row, however many there are; ``settings`` say where files are (None: no file
+    is looked at); ``steps`` are there for preflight.
     """
 
     connection: Connection
@@ -55,8 +57,37 @@ class Subject:
     preexisting: frozenset[str] = frozenset()
     remembers: bool = False
     in_upgrade: bool = False
+    deep: bool = False
     settings: Settings | None = None
     steps: plan.Plan | None = None
+
+    @cached_property
+    def sampled(self) -> dict[str, int]:
+        """The tables of which checks read a sample only, and about how many rows each has; filled as they run."""
+        return {}
+
+    def rows(self, table: str) -> str:
+        """Return a table as an item of FROM: whole, or a random sample of its pages where it is very big.
+
+        A sample turns off joins that read the other side whole, for the rest of the check (its savepoint).
+        https://www.postgresql.org/docs/current/sql-select.html#SQL-FROM
+        """
+        pages, rows = self._sizes.get(table, (0, 0))
+        if self.deep or self.in_upgrade or pages <= WHOLE_PAGES:
+            return quote(table)
+        self.sampled[table] = rows
+        self.connection.exec_driver_sql("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
+        return f"(SELECT * FROM {quote(table)} TABLESAMPLE SYSTEM ({100 * SAMPLED_PAGES / pages:.6f}))"
+
+    @cached_property
+    def _sizes(self) -> dict[str, tuple[int, int]]:
+        """How many pages each table of ``public`` has, and about how many rows."""
+        found = self.connection.exec_driver_sql(
+            "SELECT c.relname, pg_relation_size(c.oid) / current_setting('block_size')::bigint, c.relpages, c.reltuples"
+            " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = 'public' AND c.relkind = 'r'"
+        )
+        return {name: (pages, round(tuples / (known or 1) * pages)) for name, pages, known, tuples in found}
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -83,17 +114,24 @@ class Subject:
         }
 
 
+WHOLE_PAGES = 1024**3 // 8192
+"""The biggest table (1 GiB) that checks read whole unless they are to look deep."""
+
+SAMPLED_PAGES = 8192
+"""How many pages (64 MiB) of a bigger table they read."""
+
 CheckFunction = Callable[[Subject], Iterable[Finding]]
 
 
 @dataclass(frozen=True)
 class Check:
-    """One registered check; ``needs``: objects (manifest keys) without which there is nothing to look at."""
+    """One check; ``needs``: objects (manifest keys) without which there is nothing to look at; ``deep``: only then."""
 
     name: str
     area: Area
     needs: tuple[str, ...]
     function: CheckFunction
+    deep: bool = False
 
     @property
     def doc(self) -> Message:
@@ -104,14 +142,14 @@ class Check:
 CHECKS: dict[str, Check] = {}
 
 
-def check(area: Area, *, needs: tuple[str, ...] = ()) -> Callable[[CheckFunction], CheckFunction]:
+def check(area: Area, *, needs: tuple[str, ...] = (), deep: bool = False) -> Callable[[CheckFunction], CheckFunction]:
     """Register a check under its function's name; two of one name are a mistake."""
 
     def register(function: CheckFunction) -> CheckFunction:
         name = function.__name__
         if name in CHECKS:
             raise ValueError(f"there are two checks named {name}")
-        CHECKS[name] = Check(name, area, needs, function)
+        CHECKS[name] = Check(name, area, needs, function, deep)
         return function
 
     return register
@@ -143,9 +181,12 @@ def run_checks(checks: Iterable[Check], subject: Subject) -> Outcome:
     """Run every check whose objects are there, whole, at this revision; report all, then let the caller stop."""
     outcome = Outcome(0, 0, [])
     for one in checks:
-        if not all(subject.has_whole(key) for key in one.needs):
+        if not all(subject.has_whole(key) for key in one.needs) or (one.deep and not subject.deep):
             continue
-        found = list(_run(one, subject))
+        found = [
+            Finding(finding.subject, finding.problem, finding.hint, finding.severity, one.name, one.area.value)
+            for finding in _run(one, subject)
+        ]
         outcome.findings += found
         if any(finding.severity == ERROR for finding in found):
             outcome.failed += 1
@@ -154,19 +195,24 @@ def run_checks(checks: Iterable[Check], subject: Subject) -> Outcome:
     return outcome
 
 
-def _run(one: Check, subject: Subject) -> Iterator[Finding]:
-    """Run one check in a savepoint, so that one that fails leaves the others a working transaction."""
+def _run(one: Check, subject: Subject) -> list[Finding]:
+    """Run one check in a savepoint that is rolled back: it leaves nothing, and the others a working transaction."""
+    missing = [key for key in one.needs if key not in subject.catalog]
+    if missing:
+        kind, _, name = missing[0].partition(" ")
+        problem = say("{kind} is missing, so that {check} cannot look at it", kind=kind, check=one.name)
+        return [Finding(name, problem, say("tool verify --area structure"))]
+    savepoint = subject.connection.begin_nested()
     try:
-        with subject.connection.begin_nested():
-            found = list(one.function(subject))
+        return list(one.function(subject))
     except (SQLAlchemyError, RolloutError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
-        found = [
+        return [
             Finding(
                 one.name,
                 say("the check could not run: {reason}", reason=reason),
                 say("Read rights on the tables of schema public are enough; see docs/checks.md#{name}", name=one.name),
             )
         ]
-    for finding in found:
-        yield Finding(finding.subject, finding.problem, finding.hint, finding.severity, one.name, one.area.value)
+    finally:
+        savepoint.rollback()

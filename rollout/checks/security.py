@@ -54,7 +54,7 @@ ORDER BY c.relname, a.attname
 
 @check(Area.SECURITY)
 def secrets_are_private(subject: Subject) -> Iterator[Finding]:
-    """No password or token can be read by everybody (PUBLIC); a view that uses one and is open to all is a warning."""
+    """No token of ours can be read by everybody (PUBLIC); what was there before us, and views of it, are warnings."""
     for table, column, by_table, by_column, by_views in subject.connection.execute(
         _OPEN_SECRETS, {"secrets": list(SECRETS)}
     ):
@@ -65,6 +65,7 @@ def secrets_are_private(subject: Subject) -> Iterator[Finding]:
                 f"REVOKE SELECT ON {table} FROM PUBLIC;"
                 if by_table
                 else f"REVOKE SELECT ({column}) ON {table} FROM PUBLIC;",
+                ERROR if _is_ours(subject, f"column {table}.{column}") else WARNING,
             )
         for view in by_views:
             yield Finding(
@@ -73,6 +74,12 @@ def secrets_are_private(subject: Subject) -> Iterator[Finding]:
                 f"REVOKE SELECT ON {view} FROM PUBLIC;",
                 WARNING,
             )
+
+
+def _is_ours(subject: Subject, key: str) -> bool:
+    """Tell whether we made a column; what was there before us is not for us to forbid."""
+    known = key in subject.manifest
+    return known and subject.is_ours(key) and not subject.manifest.was_there(key, subject.preexisting)
 
 
 _DEFAULTS = text(
@@ -107,25 +114,37 @@ def new_tables_are_private(subject: Subject) -> Iterator[Finding]:
 
 @check(Area.PREFLIGHT)
 def secrets_will_be_private(subject: Subject) -> Iterator[Finding]:
-    """Everybody may read neither the passwords that are there nor, by our default privileges, tables that we make."""
-    yield from (finding for finding in secrets_are_private(subject) if finding.severity == ERROR)
+    """Not everybody may read tables that we will make; that everybody reads passwords already is a warning."""
+    yield from secrets_are_private(subject)
     us = subject.connection.execute(text("SELECT current_user")).scalar_one()
     yield from _open_defaults(subject, [us], ERROR)
 
 
 def _tables(subject: Subject) -> list[str]:
-    """Return the keys of users and of our tables and views, as far as they are there."""
+    """Return the keys of users and of our tables, views and functions, as far as they are there."""
     ours = (
         key
         for key, revision in subject.manifest.made_by.items()
-        if key.startswith(("table ", "view ")) and revision != subject.baseline
+        if key.startswith(("table ", "view ", "function ")) and revision != subject.baseline
     )
     return [key for key in (adopt.LEGACY_MARK, *ours) if key in subject.catalog]
 
 
+# Not pg_has_role(): a superuser has every role, and who owns what would never matter.
+_IS_MEMBER = text(
+    """
+WITH RECURSIVE held AS (
+    SELECT oid FROM pg_roles WHERE rolname = :owner
+    UNION SELECT m.roleid FROM pg_auth_members m JOIN held ON m.member = held.oid
+)
+SELECT EXISTS (SELECT FROM held JOIN pg_roles USING (oid) WHERE rolname = :other)
+"""
+)
+
+
 @check(Area.SECURITY, needs=(adopt.LEGACY_MARK,))
 def our_tables_have_the_owner_of_users(subject: Subject) -> Iterator[Finding]:
-    """Whoever owns users owns our tables and views too, or has the rights of those who do (else a warning)."""
+    """Whoever owns users owns our tables, views and functions too, or is a member of the role that does (a warning)."""
     if adopt.LEGACY_MARK not in subject.catalog:
         return  # that it is missing is a finding of its own
     owner: str = subject.catalog[adopt.LEGACY_MARK]["owner"]
@@ -133,22 +152,21 @@ def our_tables_have_the_owner_of_users(subject: Subject) -> Iterator[Finding]:
     for key in _tables(subject):
         others.setdefault(subject.catalog[key]["owner"], []).append(key)
     for other, keys in others.items():
-        member = subject.connection.execute(
-            text(
-                "SELECT rolname = :other OR (NOT rolsuper AND pg_has_role(rolname, CAST(:other AS name), 'USAGE'))"
-                " FROM pg_roles WHERE rolname = :owner"
-            ),
-            {"owner": owner, "other": other},
-        ).scalar_one()
+        member = subject.connection.execute(_IS_MEMBER, {"owner": owner, "other": other}).scalar_one()
         if member:
             continue
         names = [key.partition(" ")[2] for key in keys]
         yield Finding(
             ", ".join(names),
             say("owned by {other}, users by {owner}", other=other, owner=owner),
-            " ".join(f"ALTER TABLE {name} OWNER TO {quote(owner)};" for name in names),
+            " ".join(f"ALTER {_word(key)} {key.partition(' ')[2]} OWNER TO {quote(owner)};" for key in keys),
             WARNING,
         )
+
+
+def _word(key: str) -> str:
+    """Return what ALTER calls an object."""
+    return key.partition(" ")[0].upper()
 
 
 @check(Area.SECURITY)

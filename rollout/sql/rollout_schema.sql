@@ -20,14 +20,16 @@ CREATE TABLE IF NOT EXISTS rollout.runs (
 );
 
 -- One row for each applied revision: without it a downgrade refuses, because it cannot know what was there before.
--- `transaction_id` tells the rows that the upgrade itself made (their xmin) from those that people entered since.
+-- `transaction_id` tells the rows that the upgrade itself made (their xmin) from those that people entered since;
+-- `snapshot` tells the users that it saw from those whose sign-up waited for its locks.
 CREATE TABLE IF NOT EXISTS rollout.applied_revisions (
     revision    text PRIMARY KEY,
     family      text NOT NULL,
     file_name   text NOT NULL,
     file_sha256 text NOT NULL,
     applied_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
-    transaction_id bigint NOT NULL DEFAULT txid_current()
+    transaction_id bigint NOT NULL DEFAULT txid_current(),
+    snapshot    txid_snapshot NOT NULL DEFAULT txid_current_snapshot()
 );
 
 -- Objects of a revision that were there before it ran: never made, never dropped.

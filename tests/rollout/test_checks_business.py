@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rollout.checks import data
+from rollout.checks import seeds
 from rollout.checks.business import THRESHOLDS, Level, level_for
 from rollout.checks.registry import CHECKS, Area
 from rollout.findings import WARNING
@@ -315,6 +315,6 @@ def test_the_seeded_levels_are_those_of_the_table() -> None:
     """The seed rows ask for what the platform's table says."""
     seeded = [
         (row["level"], row["requirements"]["level_points"], row["requirements"]["cases_completed"])
-        for row in data.seeds()["lawyer_levels"]["rows"]
+        for row in seeds.seeds()["lawyer_levels"]["rows"]
     ]
     assert seeded == list(THRESHOLDS)

@@ -28,10 +28,16 @@ OPEN_ALL = "ALTER DEFAULT PRIVILEGES {}GRANT SELECT ON TABLES TO PUBLIC"
 
 DAMAGES = [
     *(
-        Damage("secrets_are_private", "GRANT SELECT ({1}) ON {0} TO PUBLIC".format(*secret.split(".")), secret)
+        Damage(
+            "secrets_are_private",
+            "GRANT SELECT ({1}) ON {0} TO PUBLIC".format(*secret.split(".")),
+            secret,
+            # The other two tables were there before us.
+            ERROR if secret.startswith("user_accounts.") else WARNING,
+        )
         for secret in SECRETS
     ),
-    Damage("secrets_are_private", "GRANT SELECT ON users TO PUBLIC", "users.password_hash"),
+    Damage("secrets_are_private", "GRANT SELECT ON users TO PUBLIC", "users.password_hash", WARNING),
     Damage(
         "secrets_are_private",
         "CREATE VIEW leak AS SELECT id, password_hash FROM users; GRANT SELECT ON leak TO PUBLIC",
@@ -41,14 +47,15 @@ DAMAGES = [
     Damage("new_tables_are_private", OPEN_ALL.format("IN SCHEMA public "), "default privileges", WARNING),
     Damage("new_tables_are_private", OPEN_ALL.format(""), "default privileges", WARNING),
     Damage("secrets_will_be_private", OPEN_ALL.format(""), "default privileges"),
-    Damage("secrets_will_be_private", "GRANT SELECT ON users TO PUBLIC", "users.password_hash"),
+    Damage("secrets_will_be_private", "GRANT SELECT ON users TO PUBLIC", "users.password_hash", WARNING),
     Damage(
         "our_tables_have_the_owner_of_users",
         f"CREATE ROLE {ROLE}; ALTER TABLE user_accounts OWNER TO {ROLE}; ALTER ROLE {ROLE} NOLOGIN;"
         f"CREATE ROLE {ROLE}_app; ALTER TABLE users OWNER TO {ROLE}_app;"
         "DO $$ DECLARE relation text; BEGIN FOR relation IN SELECT c.oid::regclass FROM pg_class c"
         " WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v') AND relname <> 'user_accounts'"
-        f" LOOP EXECUTE 'ALTER TABLE ' || relation || ' OWNER TO {ROLE}_app'; END LOOP; END $$",
+        f" LOOP EXECUTE 'ALTER TABLE ' || relation || ' OWNER TO {ROLE}_app'; END LOOP; END $$;"
+        f"ALTER FUNCTION lawsker_touch_updated_at() OWNER TO {ROLE}_app",
         "user_accounts",
         WARNING,
     ),

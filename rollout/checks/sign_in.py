@@ -1,0 +1,115 @@
+"""Sign-in: people can still do it, with the passwords and the addresses that they had."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from rollout.checks.registry import Area, Subject, check
+from rollout.findings import ERROR, WARNING, Finding
+from rollout.messages import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+_NEEDS = ("table users", "column users.password_hash", "column users.email")
+
+_PEOPLE = """
+SELECT count(*) AS users, count(*) FILTER (WHERE btrim(password_hash) <> '') AS with_password,
+       count(*) FILTER (WHERE btrim(email) <> '') AS with_email,
+       coalesce(min(password_hash COLLATE "C") = max(password_hash COLLATE "C"), true) AS one_password
+FROM {users} AS u
+"""
+
+# What ANALYZE saw last: the share of rows that are neither NULL nor empty, and whether one value stands in all of them.
+_STATISTICS = text(
+    """
+SELECT s.attname, 1 - s.null_frac - coalesce((
+           SELECT f FROM unnest(s.most_common_vals::text::text[], s.most_common_freqs) AS m(v, f) WHERE btrim(v) = ''
+       ), 0) AS share,
+       coalesce(s.most_common_freqs[1] > 0.999, false) AS one
+FROM pg_stats s WHERE s.schemaname = 'public' AND s.tablename = 'users' AND s.attname IN ('email', 'password_hash')
+"""
+)
+
+FEW = 10
+"""Up to here, what becomes of users is their operator's business."""
+
+
+def people(connection: Connection, users: str = "users") -> dict[str, Any]:
+    """Count the users, and those who have a password and an e-mail address: an upgrade's record keeps it."""
+    return dict(connection.exec_driver_sql(_PEOPLE.format(users=users)).mappings().one())
+
+
+def _before(subject: Subject) -> dict[str, Any]:
+    """Return what is known of the users of before: from the last upgrade's record, else from ANALYZE; as shares."""
+    record = None
+    if subject.remembers:
+        record = subject.connection.execute(
+            text(
+                "SELECT (record::json -> 'people')::text FROM rollout.runs WHERE command = 'migrate' AND ok"
+                " AND (record::json -> 'people') IS NOT NULL ORDER BY number DESC LIMIT 1"
+            )
+        ).scalar()
+    if record is not None:
+        known: dict[str, Any] = json.loads(record)
+        total = max(known["users"], 1)
+        return {**known, "with_email": known["with_email"] / total, "with_password": known["with_password"] / total}
+    seen = {row.attname: row for row in subject.connection.execute(_STATISTICS)}
+    if seen.keys() != {"email", "password_hash"}:
+        return {}
+    password = seen["password_hash"]
+    return {"with_email": seen["email"].share, "with_password": password.share, "one_password": password.one}
+
+
+@check(Area.DATA, needs=_NEEDS)
+def people_can_sign_in(subject: Subject) -> Iterator[Finding]:
+    """Users, their passwords and e-mail addresses did not vanish (single empty passwords are a warning)."""
+    if subject.in_upgrade:
+        return  # there, the proof that nothing that existed changed sees every byte
+    now = people(subject.connection, subject.rows("users"))
+    then = _before(subject)
+    total = now["users"]
+    hint = say("Many at once is nobody's wish: `tool backup list`, then `tool restore PATH` brings them back.")
+    if "users" not in subject.sampled and then.get("users", 0) > FEW and total < then["users"] / 2:
+        yield Finding("users", say("{now} users are left of {then}", now=total, then=then["users"]), hint)
+    if not total:
+        return
+    few = total <= FEW
+    lost = total - now["with_password"]
+    if now["with_password"] / total < then.get("with_password", 0) / 2 and not few:
+        yield Finding("users.password_hash", say("the passwords of {count} users are empty", count=lost), hint)
+    elif now["one_password"] and not few and not then.get("one_password", True):
+        yield Finding("users.password_hash", say("all users have one and the same password"), hint)
+    elif lost:
+        yield Finding(
+            "users.password_hash",
+            say("the passwords of {count} users are empty", count=lost),
+            "SELECT id, username FROM users WHERE btrim(password_hash) = '';",
+            WARNING,
+        )
+    if now["with_email"] / total < then.get("with_email", 0) / 2 and not few:
+        yield Finding("users.email", say("{count} users have no e-mail address", count=total - now["with_email"]), hint)
+    elif not now["with_email"] and not few:
+        yield Finding("users.email", say("no user has an e-mail address"), hint, WARNING)
+
+
+@check(Area.DATA, needs=("table user_accounts", "column users.email"))
+def email_accounts_agree(subject: Subject) -> Iterator[Finding]:
+    """Users who sign in by e-mail have that address; single ones that differ are a warning, a mass of them is not."""
+    source = "JOIN users u ON u.id = a.user_id WHERE a.provider = 'email'"
+    differs = "lower(btrim(u.email)) IS DISTINCT FROM lower(btrim(a.provider_account_id))"
+    total, different = subject.connection.exec_driver_sql(
+        f"SELECT count(*), count(*) FILTER (WHERE {differs}) FROM {subject.rows('user_accounts')} AS a {source}"
+    ).one()
+    if different:
+        yield Finding(
+            "users.email",
+            say("{count} user(s) sign in by an e-mail address that is not theirs", count=different),
+            f"SELECT u.id, u.email, a.provider_account_id FROM user_accounts AS a {source} AND {differs};",
+            ERROR if different > total / 2 and total > FEW else WARNING,
+        )
