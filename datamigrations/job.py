@@ -165,18 +165,19 @@ def _translated() -> Iterator[None]:
         ) from error
 
 
-def finish(session: Session, run: Run, written: Mapping[str, int]) -> None:
+def finish(session: Session, run: Run, written: Mapping[str, int], columns: Mapping[str, str] | None = None) -> None:
     """After COMMIT, refresh the statistics of tables (name → rows written), which no signal interrupts.
 
-    Where nothing was written, the database counts as untouched. A failure of ANALYZE is only said.
+    ``columns``: where not all columns of a table are worth it (SQL). Where nothing was written, the database counts as
+    untouched. A failure of ANALYZE is only said.
     """
     if not any(written.values()):
         run.database = UNTOUCHED
         return
     with interrupt.finishing(), run.step("analyze") as step:
-        for table, rows in written.items():
-            if rows:
-                try:
-                    session.own.exec_driver_sql(f"ANALYZE public.{table}")
-                except DBAPIError as error:
-                    step.detail = first_line(error)
+        for table in (name for name, rows in written.items() if rows):
+            only = f" ({columns[table]})" if columns and table in columns else ""
+            try:
+                session.own.exec_driver_sql(f"ANALYZE public.{table}{only}")
+            except DBAPIError as error:
+                step.detail = first_line(error)

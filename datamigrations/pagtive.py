@@ -69,7 +69,9 @@ def _import(session: Session, run: Run, options: ImportOptions) -> None:
     if not options.dry_run:
         written = {table.target: _written(job, table.name) for table in TABLES if table.name in tables}
         with_users = dict.fromkeys(_WRITTEN_WITH_USERS, job.counts[USERS.name].inserted)
-        jobs.finish(session, run, written | with_users | {"pagtive_user_map": job.mapped})
+        # Statistics of whole pages help no query.
+        small = {table.target: ", ".join(f.column for f in table.fields if not f.is_large) for table in TABLES[1:]}
+        jobs.finish(session, run, written | with_users | {"pagtive_user_map": job.mapped}, small)
 
 
 def _written(job: Job, name: str) -> int:

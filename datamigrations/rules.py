@@ -141,6 +141,8 @@ def conversion(field: Field, staged: Staged, zone: str) -> str:
     column = f"s.{quote(field.name)}"
     if staged.type in _NATIVE.get(field.kind, ()):
         return column
+    if field.kind is Kind.KEY and staged.type == "uuid":
+        return f"{column}::text"
     text = f"pg_temp.utf8({column})" if staged.type == "bytea" else column
     if field.kind is Kind.TIME and staged.type == "timestamp":
         fits = f"{column} {_TIMES} OR NOT isfinite({column})"

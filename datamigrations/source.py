@@ -87,6 +87,7 @@ def staged(field: Field, source_type: str, *, ascii_only: bool = False) -> Stage
     """
     column = "s." + quote(field.name)
     native = {
+        Kind.KEY: {"uuid": ("uuid", column)},
         Kind.UUID: {"uuid": ("uuid", column)},
         Kind.INTEGER: dict.fromkeys(("int2", "int4", "int8"), ("bigint", f"{column}::bigint")),
         Kind.BOOLEAN: {"bool": ("boolean", column)},
