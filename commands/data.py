@@ -5,18 +5,23 @@ from __future__ import annotations
 import csv
 import json as format_json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from commands.frame import DryRun, Json, Yes, ask, command, where
+from commands.frame import DryRun, Json, WrongUse, Yes, ask, command, where
+from rollout.messages import say
 from rollout.settings import load
 
+_NOTHING_IMPORTED: dict[str, Any] = {"tables": {}, "reasons": {}, "accounts_created": 0, "role_escalations_withheld": 0}
 
-def upgrade(dry_run: DryRun = False, json: Json = False) -> None:
+
+def upgrade(*, dry_run: DryRun = False, json: Json = False) -> None:
     """Give existing users their sign-in accounts (Feishu, e-mail). / 为现有用户建立登录账号。
 
-    Example: tool users upgrade --dry-run
+    Example, try it first: tool users upgrade --dry-run
+
+    示例，先试运行：tool users upgrade --dry-run
     """
     from datamigrations.accounts import upgrade_users
 
@@ -25,6 +30,7 @@ def upgrade(dry_run: DryRun = False, json: Json = False) -> None:
 
 
 def import_(
+    *,
     dry_run: DryRun = False,
     limit_users: Annotated[
         int | None, typer.Option(min=1, help="Only the N oldest users. / 仅最早的 N 个用户。")
@@ -46,14 +52,18 @@ def import_(
 
     The source is SOURCE_DATABASE_URL; a password comes from the environment, ~/.pgpass or a prompt.
 
-    Example: tool pagtive import --dry-run
+    Example, try it first: tool pagtive import --dry-run
+
+    示例，先试运行：tool pagtive import --dry-run
     """
     from datamigrations.pagtive import ImportOptions, import_pagtive
 
-    if on_conflict not in {"newer", "source", "keep"}:
-        raise typer.BadParameter("newer, source or keep", param_hint="--on-conflict")
     given = {"host": host, "port": port, "dbname": database, "user": user}
-    with command("pagtive import", as_json=json) as run:
+    with command("pagtive import", as_json=json, **_NOTHING_IMPORTED) as run:
+        if on_conflict not in {"newer", "source", "keep"}:
+            raise WrongUse(
+                say("--on-conflict {value} is unknown", value=on_conflict), hint=say("One of: newer, source, keep")
+            )
         override = {name: str(value) for name, value in given.items() if value is not None}
         options = ImportOptions(
             dry_run=dry_run,
@@ -68,13 +78,16 @@ def import_(
 
 
 def rejects(
+    *,
     run_id: Annotated[str | None, typer.Option("--run", help="Of this run. / 指定运行。")] = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write them here. / 写入 CSV 文件。")] = None,
     json: Json = False,
 ) -> None:
     """List quarantined rows with every reason. / 列出被隔离的行及原因。
 
-    Example: tool pagtive rejects --csv rejects.csv
+    Example, for a spreadsheet: tool pagtive rejects --csv rejects.csv
+
+    示例，导出为表格：tool pagtive rejects --csv rejects.csv
     """
     from datamigrations.quarantine import rejects as quarantined
 
@@ -99,16 +112,20 @@ def rejects(
 
 def undo(
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="The import's run. / 导入的运行编号。")],
+    *,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
     """Take back exactly what one import run inserted or updated. / 撤销一次导入。
 
     Example: tool pagtive undo 1a2b3c4d5e6f
+
+    示例：tool pagtive undo 1a2b3c4d5e6f
     """
     from datamigrations.undo import undo_run
 
     with command("pagtive undo", as_json=json) as run:
         settings = load()
-        if ask(f"{where(settings)}: take back import {run_id}? / 是否撤销该次导入？", yes=yes):
-            undo_run(settings, run, run_id)
+        if not ask(say("{place}: take back import {run}?", place=where(settings), run=run_id), yes=yes):
+            raise WrongUse(say("not confirmed"), hint=say("Answer y, or call with --yes."))
+        undo_run(settings, run, run_id)

@@ -1,4 +1,4 @@
-"""What every command has: the error boundary, talk and progress, rendering, questions."""
+"""What every command has: the error boundary, rendering, questions, and the options that mean the same everywhere."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ import sys
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+from commands.talk import Talk
 from rollout import interrupt
-from rollout.errors import UNKNOWN, Interrupted, RolloutError
+from rollout.errors import UNKNOWN, UNTOUCHED, Interrupted, RolloutError
 from rollout.messages import say
-from rollout.presentation import Speaker, error_lines, finding_lines, result_lines
+from rollout.presentation import Speaker, error_lines, finding_lines
 from rollout.run import Run
 from rollout.settings import Settings, speaks_chinese
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rollout.run import Step
+    from rollout.findings import Finding
 
-USAGE, BUG = 2, 1
+BUG = 1
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout. / 以 JSON 输出。")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer every question with yes. / 对所有确认回答“是”。")]
@@ -31,65 +32,25 @@ Html = Annotated[Path | None, typer.Option("--html", help="Also write an HTML pa
 To = Annotated[str, typer.Option("--to", help="Revision, family or head. / 版本、版本族或 head。")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Do everything, keep nothing. / 试运行，不保留任何更改。")]
 
+_COLOURS = {"area": {"bold": True}, "error": {"fg": "red"}, "warning": {"fg": "yellow"}, "hint": {"dim": True}}
 
-class Talk:
-    """A run's listener on stderr: a progress bar on a terminal, plain lines elsewhere."""
 
-    def __init__(self, speak: Speaker) -> None:
-        """Take the operator's language."""
-        self.speak = speak
-        self.bar: Any = None
-        self.tasks: dict[str, Any] = {}
+class WrongUse(RolloutError):
+    """The command was called in a way that cannot be meant."""
 
-    def step_started(self, name: str) -> None:
-        """Say on a terminal that a step begins."""
-        if sys.stderr.isatty():
-            typer.echo(f"  {name} …\r", err=True, nl=False)
-
-    def step_ended(self, step: Step) -> None:
-        """Say how a step ended."""
-        self.stop()
-        typer.secho(self.speak.step(step), err=True, fg="green" if step.ok else "red")
-
-    def note(self, message: str) -> None:
-        """Say one line."""
-        self.stop()
-        typer.echo(self.speak(message), err=True)
-
-    def progress(self, name: str, done: int, total: int | None, unit: str) -> None:
-        """Move the bar (rate and time left), on a terminal."""
-        if not sys.stderr.isatty():
-            return
-        if self.bar is None:
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = ("{task.description}", "{task.completed:,.0f} {task.fields[unit]}", "{task.speed:,.0f}/s")
-            self.bar = Progress(
-                TextColumn(columns[0]), BarColumn(), TextColumn(columns[1]), TimeRemainingColumn(),
-                console=Console(stderr=True), transient=True,
-            )  # fmt: skip
-            self.bar.start()
-        if name not in self.tasks:
-            self.tasks[name] = self.bar.add_task(name, total=total, unit=unit)
-        self.bar.update(self.tasks[name], completed=done, total=total)
-
-    def stop(self) -> None:
-        """Take the bar away."""
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar, self.tasks = None, {}
+    exit_code: ClassVar[int] = 2
+    default_database: ClassVar[str] = UNTOUCHED
 
 
 @contextmanager
-def command(name: str, *, as_json: bool, quiet: tuple[str, ...] = ()) -> Iterator[Run]:
+def command(name: str, *, as_json: bool, **defaults: Any) -> Iterator[Run]:
     """Run one command: turn whatever happens into output and an exit code, in one place.
 
-    ``quiet``: keys of the result that are only for JSON.
+    ``defaults``: keys of cli.md that the result has however far the command gets.
     """
     speak = Speaker(chinese=speaks_chinese())
     talk = Talk(speak)
-    run = Run(name, listener=talk)
+    run = Run(name, listener=talk, result=defaults)
     with interrupt.heeding():
         try:
             yield run
@@ -110,39 +71,66 @@ def command(name: str, *, as_json: bool, quiet: tuple[str, ...] = ()) -> Iterato
         if as_json:
             typer.echo(json.dumps(run.as_json(), ensure_ascii=False, default=str))
         else:
-            render(run, speak, quiet)
+            render(run, speak)
     raise typer.Exit(run.exit_code)
 
 
-def render(run: Run, speak: Speaker, quiet: tuple[str, ...]) -> None:
+def render(run: Run, speak: Speaker) -> None:
     """Print a run for a person: results on stdout, what went wrong on stderr."""
-    for line in finding_lines(run, speak):
-        typer.echo(line)
-    shown = {key: value for key, value in run.result.items() if key not in quiet}
-    for line in result_lines(shown, speak):
+    from commands.views import lines_of
+
+    show_findings(run.findings, speak)
+    for line in lines_of(run, speak):
         typer.echo(line)
     if run.exit_code:
+        sys.stdout.flush()
         for number, line in enumerate(error_lines(run, speak)):
             typer.secho(line, err=True, fg="red" if number == 0 and run.error else None)
 
 
+def report_error(error: RolloutError, name: str, *, as_json: bool) -> None:
+    """Say what stopped a command that has no run: one line of error, one of advice; with ``--json`` its object."""
+    speak = Speaker(chinese=speaks_chinese())
+    run = Run(name)
+    run.failed(error)
+    if as_json:
+        typer.echo(json.dumps(run.as_json(), ensure_ascii=False, default=str))
+        return
+    error_line, hint_line, *_ = error_lines(run, speak)
+    typer.secho(error_line, err=True, fg="red")
+    typer.echo(hint_line, err=True)
+
+
+def show_findings(findings: list[Finding], speak: Speaker) -> None:
+    """Print findings, grouped by area."""
+    for kind, line in finding_lines(findings, speak):
+        typer.secho(line, **_COLOURS[kind])  # type: ignore[arg-type]
+
+
 def ask(question: str, *, yes: bool) -> bool:
-    """Ask before something destructive; without a terminal and without ``--yes``, refuse (wrong use)."""
+    """Ask before something destructive, in the operator's language; raise ``WrongUse`` where nobody can answer."""
     if yes:
         return True
     if not sys.stdin.isatty():
-        typer.echo("error: this needs an answer: call it from a terminal, or with --yes", err=True)
-        typer.echo("错误：需要确认：请在终端中运行，或加上 --yes", err=True)
-        raise typer.Exit(USAGE)
-    return typer.confirm(question, err=True)
+        raise WrongUse(
+            say("this needs an answer, and there is no terminal to ask on"),
+            hint=say("Call it from a terminal, or with --yes."),
+        )
+    try:
+        return typer.confirm(Speaker(chinese=speaks_chinese())(question), err=True)
+    except typer.Abort:
+        # What Click makes of Ctrl-C; a run that is being recorded knows only the original.
+        raise KeyboardInterrupt from None
 
 
 def where(settings: Settings) -> str:
-    """Name the target: host, port, database."""
+    """Name the target: host, port, database, user."""
     from rollout.database import describe, engine_for
 
     engine = engine_for(settings.target)
-    with engine.connect() as connection:
-        target = describe(connection, settings.target)
-    engine.dispose()
+    try:
+        with engine.connect() as connection:
+            target = describe(connection, settings.target)
+    finally:
+        engine.dispose()
     return f"{target.host}:{target.port}/{target.dbname} ({target.user})"

@@ -1,0 +1,120 @@
+"""How the commands on data read: users upgrade, pagtive import, rejects, undo; and the demo."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rollout.errors import CHANGED
+from rollout.messages import say
+from rollout.presentation import place, result_lines, table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rollout.presentation import Speaker
+    from rollout.run import Run
+
+_SHOWN = 20
+"""How many single rows a person wants to read; --json and --csv have them all."""
+
+
+def _users_upgrade(run: Run, speak: Speaker) -> Iterator[str]:
+    """Say how many accounts there are now, and who has none."""
+    result = run.result
+    if "accounts" not in result:
+        return
+    for one in result["skipped"][:_SHOWN]:
+        yield f"  {one['user_id']}: {speak(one['reason'])}"
+    if len(result["skipped"]) > _SHOWN:
+        yield speak(say("… and {count} more", count=len(result["skipped"]) - _SHOWN))
+    rows = ([name, count] for name, count in result["by_provider"].items())
+    yield from table([say("provider"), say("accounts")], rows, speak)
+    for reason, count in result.get("without_account", {}).items():
+        yield speak(say("  without any account: {count} ({reason})", count=count, reason=reason))
+    made = result["accounts"]
+    text = say(
+        "{place}: {feishu} Feishu and {email} e-mail account(s) made for {users} users, {skipped} skipped",
+        place=place(run),
+        feishu=made["feishu"],
+        email=made["email"],
+        users=result["users"],
+        skipped=len(result["skipped"]),
+    )
+    yield speak(_kept(run, text))
+
+
+def _kept(run: Run, text: str) -> str:
+    """Add that a trial run has kept nothing."""
+    return say("{text}; tried only, nothing was kept", text=text) if run.result.get("dry_run") else text
+
+
+def _pagtive_import(run: Run, speak: Speaker) -> Iterator[str]:
+    """Account for every row, table by table."""
+    result = run.result
+    tables = result.get("tables", {})
+    names = list(dict.fromkeys(name for counts in tables.values() for name in counts))
+    known = {
+        "read": say("read"), "inserted": say("inserted"), "updated": say("updated"), "unchanged": say("unchanged"),
+        "merged": say("merged"), "quarantined": say("quarantined"), "defaulted": say("defaulted"),
+    }  # fmt: skip
+    heads = [say("table"), *(known.get(name, name) for name in names)]
+    yield from table(heads, ([name, *(counts.get(key, 0) for key in names)] for name, counts in tables.items()), speak)
+    reasons = ([reason, count] for reason, count in result.get("reasons", {}).items())
+    yield from table([say("quarantined because"), say("rows")], reasons, speak)
+    if result.get("role_escalations_withheld"):
+        yield speak(
+            say(
+                "{count} role(s) would have risen and were withheld (--allow-role-escalation lets them)",
+                count=result["role_escalations_withheld"],
+            )
+        )
+    if tables and not run.exit_code:
+        read = sum(counts.get("read", 0) for counts in tables.values())
+        out = sum(counts.get("quarantined", 0) for counts in tables.values())
+        text = say(
+            "{place}: {read} rows read, all accounted for; {quarantined} in quarantine; {accounts} account(s) made",
+            place=place(run),
+            read=f"{read:,}",
+            quarantined=f"{out:,}",
+            accounts=result.get("accounts_created", 0),
+        )
+        yield speak(_kept(run, text))
+
+
+def _rejects(run: Run, speak: Speaker) -> Iterator[str]:
+    """Show the quarantined rows: where, which, why; their content is in --json and --csv only."""
+    if "csv" in run.result:
+        yield speak(say("{count} quarantined row(s) in {path}", count=run.result["rejected"], path=run.result["csv"]))
+        return
+    found = run.result.get("rejects", [])
+    rows = ([one["table_name"], one["source_key"], ", ".join(one["reasons"]), one["message"]] for one in found[:_SHOWN])
+    yield from table([say("table"), say("source key"), say("reasons"), say("message")], rows, speak, indent="")
+    if len(found) > _SHOWN:
+        yield speak(say("… and {count} more (--csv FILE writes them all)", count=len(found) - _SHOWN))
+    if not run.exit_code:
+        yield speak(say("{count} quarantined row(s)", count=len(found)))
+
+
+def _undo(run: Run, speak: Speaker) -> Iterator[str]:
+    """Say what was taken back, table by table."""
+    tables = run.result.get("tables", {})
+    names = list(dict.fromkeys(name for counts in tables.values() for name in counts))
+    yield from table([say("table"), *names], ([t, *(c.get(n, 0) for n in names)] for t, c in tables.items()), speak)
+    if run.database == CHANGED:
+        yield speak(say("{place}: import {run} was taken back", place=place(run), run=run.result.get("undone", "-")))
+
+
+def _demo(run: Run, speak: Speaker) -> Iterator[str]:
+    """Show what the demo did, and where its reports are."""
+    yield from result_lines({key: value for key, value in run.result.items() if key != "reports"}, speak)
+    for path in run.result.get("reports", []):
+        yield speak(say("report: {path}", path=path))
+
+
+VIEWS: dict[str, Callable[[Run, Speaker], Iterator[str]]] = {
+    "users upgrade": _users_upgrade,
+    "pagtive import": _pagtive_import,
+    "pagtive rejects": _rejects,
+    "pagtive undo": _undo,
+    "demo": _demo,
+}
