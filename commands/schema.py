@@ -244,12 +244,21 @@ def adopt(*, yes: Yes = False, json: Json = False) -> None:
 
     示例：tool adopt
     """
+    from commands.views import adopt_lines
     from rollout.adoption import adopt as take_over
 
     with command("adopt", as_json=json) as run:
         settings = load()
+        speak, shown = Speaker(chinese=speaks_chinese()), json
+
+        def show() -> None:
+            nonlocal shown
+            for line in [] if shown else adopt_lines(run.result, speak):
+                typer.echo(line)
+            shown = True
 
         def confirm(revision: str) -> bool:
+            show()
             question = say(
                 "{place}: record revision {revision}, and what is there as there before us?",
                 place=place(run),
@@ -257,4 +266,7 @@ def adopt(*, yes: Yes = False, json: Json = False) -> None:
             )
             return ask(question, yes=yes)
 
-        take_over(settings, run, confirm)
+        try:
+            take_over(settings, run, confirm)
+        finally:
+            show()

@@ -192,36 +192,34 @@ def _rollback(run: Run, speak: Speaker) -> Iterator[str]:
         yield speak(say("{place}: nothing to do, it is at {revision}.", place=place(run), revision=start))
 
 
-def _adopt(run: Run, speak: Speaker) -> Iterator[str]:
-    """Count the objects of each family, list what is not as it should be, and say where the database stands."""
-    result = run.result
-    if "objects" not in result:
-        return
+def adopt_lines(result: dict[str, Any], speak: Speaker) -> Iterator[str]:
+    """Count the objects of each family, and list what is not as it should be."""
     families: dict[str, dict[str, int]] = {}
-    for one in result["objects"]:
+    for one in result.get("objects", []):
         counts = families.setdefault(one["family"], {"present": 0, "missing": 0, "different": 0})
         counts[one["state"]] += 1
     heads = [say("family"), say("present"), say("missing"), say("different")]
     yield from table(heads, ([name, *counts.values()] for name, counts in families.items()), speak)
     states = {"missing": say("missing"), "different": say("different")}
-    for one in result["objects"]:
+    for one in result.get("objects", []):
         counts = families[one["family"]]
         # Of a family that is not there at all, the count says enough.
         if one["state"] == "different" or (one["state"] == "missing" and counts["present"] + counts["different"]):
             yield f"  {speak(states[one['state']])}: {one['object']}  {speak(one['how'])}".rstrip()
-    if result["alembic_version"]:
+    if result.get("alembic_version"):
         yield speak(
             say(
                 "alembic_version ({ids}) is another tool chain's; it is left alone.",
                 ids=", ".join(result["alembic_version"]),
             )
         )
-    yield from _adopted(run, speak)
 
 
-def _adopted(run: Run, speak: Speaker) -> Iterator[str]:
+def _adopt(run: Run, speak: Speaker) -> Iterator[str]:
     """Say where the database stands, and what to do next."""
     result = run.result
+    if "objects" not in result or run.exit_code:
+        return
     where, stands_at = place(run), revision_name(result["stands_at"])
     if run.database == CHANGED:
         yield speak(say("{place}: recorded as {revision}. Next: tool migrate", place=where, revision=stands_at))

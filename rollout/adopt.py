@@ -29,6 +29,8 @@ BASELINE_FAMILY = "baseline"
 WRITTEN = ("users",)
 """Legacy tables whose rows the upgrade fills in."""
 
+_SHOWN = 3
+
 LEGACY_MARK = "table users"
 """The table whose presence tells an existing database from an empty one."""
 
@@ -42,6 +44,12 @@ class ObjectState:
     state: str
     how: str = ""
     is_legacy: bool = False
+
+    @property
+    def in_short(self) -> str:
+        """In what it differs, as far as it fits into a line."""
+        parts = self.how.split("; ")
+        return "; ".join(parts[:_SHOWN]) + (f"; … ({len(parts)})" if len(parts) > _SHOWN else "")
 
     @property
     def is_kept(self) -> bool:
@@ -192,7 +200,7 @@ def refuse_differences(found: Iterable[ObjectState]) -> None:
                 "{count} object(s) exist with another definition, first: {key}: {how}",
                 count=len(different),
                 key=first.key,
-                how=first.how,
+                how=first.in_short,
             ),
             hint=say("`tool adopt` lists every difference; alter or rename what differs, then run this again."),
         )

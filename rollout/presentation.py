@@ -74,9 +74,9 @@ class Speaker:
     def step(self, step: Step) -> str:
         """Return one line about a step that has ended."""
         mark = "✓" if step.ok else "✗"
-        return (
-            f"{mark} {padded(self.step_name(step.name), 12)} {duration(step.seconds):>8}  {self(step.detail)}".rstrip()
-        )
+        # Why a step failed is said in full at the end.
+        detail = self(step.detail) if step.ok else clipped(self(step.detail), 80)
+        return f"{mark} {padded(self.step_name(step.name), 12)} {duration(step.seconds):>8}  {detail}".rstrip()
 
     def value(self, value: object) -> str:  # noqa: PLR0911 - one a kind
         """Return any value on one line: nothing as a dash, numbers with separators, times without fractions."""
@@ -98,6 +98,15 @@ class Speaker:
 def width(text: str) -> int:
     """Return how many cells of a terminal a text takes: Chinese characters take two."""
     return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text if not unicodedata.combining(one))
+
+
+def clipped(text: str, cells: int) -> str:
+    """Return a text cut off where it would take more cells."""
+    if width(text) <= cells:
+        return text
+    while width(text) >= cells:
+        text = text[:-1]
+    return text + "…"
 
 
 def padded(text: str, cells: int, *, right: bool = False) -> str:

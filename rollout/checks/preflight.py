@@ -128,7 +128,7 @@ def what_is_there_is_identical(subject: Subject) -> Iterator[Finding]:
         if state.state == adopt.DIFFERENT:
             yield Finding(
                 state.key.partition(" ")[2],
-                say("{key} exists with another definition: {how}", key=state.key, how=state.how),
+                say("{key} exists with another definition: {how}", key=state.key, how=state.in_short),
                 say("Alter or rename it; `tool adopt` lists every difference."),
             )
 
