@@ -12,9 +12,9 @@ from sqlalchemy import text
 
 from models import core, metadata
 from models.base import Base
-from rollout import adopt, memory, own_rows, plan, transaction
+from rollout import adopt, interrupt, manifest, memory, own_rows, plan, transaction
 from rollout.database import OUR_SCHEMAS, VERSION_TABLE, engine_for, run_lock
-from rollout.errors import UNTOUCHED, PreflightFailed, RollbackFailed
+from rollout.errors import UNTOUCHED, Interrupted, PreflightFailed, RollbackFailed
 from rollout.messages import say
 from rollout.operations import LawskerImpl
 from rollout.settings import load
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from alembic.runtime.environment import EnvironmentContext
     from alembic.runtime.migration import MigrationContext
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
+
+    from rollout.settings import Settings
 
 
 def run(context: EnvironmentContext) -> None:
@@ -49,7 +51,7 @@ def _configure(context: EnvironmentContext, **options: Any) -> None:
         compare_type=True,
         compare_server_default=True,
         include_name=_is_ours,
-        include_object=_is_in_models,
+        include_object=_for_models(options["preexisting"]),
         on_version_apply=_remember,  # type: ignore[arg-type] # Alembic passes keywords only
         **options,
     )
@@ -60,13 +62,28 @@ def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
     return not (kind == "schema" and name in OUR_SCHEMAS) and not (kind == "table" and name == VERSION_TABLE)
 
 
-def _is_in_models(item: Any, _name: str | None, kind: str, reflected: bool, compared: object) -> bool:
-    """Leave out of autogenerate what is other people's: their tables, and their additions to legacy ones."""
-    if not reflected or compared is not None:
-        return True
-    table = item if kind == "table" else item.table
-    theirs = {mapper.local_table for mapper in Base.registry.mappers if mapper.class_.__module__ == core.__name__}
-    return table.name in metadata.tables and metadata.tables[table.name] not in theirs
+def _for_models(preexisting: frozenset[str]) -> Callable[..., bool]:
+    """Return what leaves out of autogenerate what is other people's: tables, additions to theirs, names they chose."""
+    wanted = manifest.at([one.id for one in plan.history()], major=0)
+    legacy = {mapper.local_table for mapper in Base.registry.mappers if mapper.class_.__module__ == core.__name__}
+    columns = [key.removeprefix("column ") for key in wanted.objects if key.startswith("column ")]
+    added_to = {
+        table
+        for table, _, name in (column.partition(".") for column in columns)
+        if wanted.made_by.get(f"table {table}") not in {None, wanted.made_by[f"column {table}.{name}"]}
+    }
+
+    def include(item: Any, name: str | None, kind: str, reflected: bool, compared: object) -> bool:
+        table = (item if kind == "table" else item.table).name
+        theirs = f"table {table}" in preexisting
+        if reflected and compared is None:
+            return not theirs and table in metadata.tables and metadata.tables[table] not in legacy
+        if kind == "table":
+            return not theirs or table in added_to
+        key = {"column": f"column {table}.{name}", "index": f"index {name}"}.get(kind, f"constraint {table}.{name}")
+        return not wanted.was_there(key, preexisting)
+
+    return include
 
 
 def run_on(context: EnvironmentContext, connection: Connection, preexisting: frozenset[str]) -> None:
@@ -86,24 +103,33 @@ def _plain(context: EnvironmentContext) -> None:
     settings = load()
     engine = engine_for(settings.target)
     try:
-        try:
-            wanted = _wanted(context)
-        except KeyError:
-            with engine.connect() as connection:
-                run_on(context, connection, frozenset())
-            return
-        with run_lock(engine) as own:
-            steps = _steps(wanted, own)
-            locks = {name: mode for name, mode in steps.locks().items() if plan.existing_tables(own, [name])}
-            with transaction.open_transaction(
-                engine, locks, lock_timeout=settings.lock_timeout, statement_timeout=settings.statement_timeout
-            ) as connection:
-                preexisting = prepare(connection, steps)
-                run_on(context, connection, preexisting)
-                finish(connection, steps)
-                transaction.commit(connection, engine)
+        with interrupt.heeding():
+            _plain_on(context, engine, settings)
+    except KeyboardInterrupt:
+        raise Interrupted from None
     finally:
         engine.dispose()
+
+
+def _plain_on(context: EnvironmentContext, engine: Engine, settings: Settings) -> None:
+    """Run plain ``alembic`` on the server: look, or change in one transaction."""
+    try:
+        wanted = _wanted(context)
+    except KeyError:
+        with engine.connect() as connection:
+            known = memory.preexisting(connection) if memory.readable(connection) else frozenset()
+            run_on(context, connection, known)
+        return
+    with run_lock(engine) as own:
+        steps = _steps(wanted, own)
+        locks = {name: mode for name, mode in steps.locks().items() if plan.existing_tables(own, [name])}
+        with transaction.open_transaction(
+            engine, locks, lock_timeout=settings.lock_timeout, statement_timeout=settings.statement_timeout
+        ) as connection:
+            preexisting = prepare(connection, steps)
+            run_on(context, connection, preexisting)
+            finish(connection, steps)
+            transaction.commit(connection, engine)
 
 
 def _wanted(context: EnvironmentContext) -> str | None:
@@ -220,8 +246,11 @@ def _offline(context: EnvironmentContext) -> None:
         write("SET LOCAL search_path = public;")
         write("SET LOCAL lock_timeout = '10s';")
         write(memory.SCHEMA_SQL.read_text(encoding="utf-8"))
-        start = context.get_starting_revision_argument()
-        if start is not None and plan.resolve(str(start)) == plan.history()[0].id:
+        start = plan.resolve(str(context.get_starting_revision_argument() or plan.BASE))
+        if start is not None:
+            for table, mode in plan.make(start, plan.resolve(_wanted(context) or plan.BASE)).locks().items():
+                write(f"LOCK TABLE public.{table} IN {mode} MODE;")
+        if start == plan.history()[0].id:
             _write_legacy_start(write)
         context.run_migrations()
 

@@ -33,5 +33,5 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_users_account_type"), table_name="users")
     op.drop_constraint(op.f("ck_users_account_type"), "users", type_="check")
     op.drop_constraint(op.f("uq_users_workspace_id"), "users", type_="unique")
-    op.alter_column("users", "account_type")
-    op.alter_column("users", "workspace_id")
+    op.alter_column("users", "account_type", nullable=True)
+    op.alter_column("users", "workspace_id", nullable=True)
