@@ -29,7 +29,7 @@ LEGACY_TABLES = [key.removeprefix("table ") for key, _ in adopt.baseline_objects
 
 @pytest.fixture
 def take(make_database, legacy_template):
-    """Yield what takes one step, ``upgrade`` or ``downgrade``, by itself, on a legacy database; ``look`` before COMMIT."""
+    """Yield what takes one step, ``upgrade`` or ``downgrade``, on a legacy database; ``look`` before COMMIT."""
     engine = engine_for(make_database(legacy_template))
     with engine.connect() as connection:
         found = adopt.inspect(connection, plan.make(None, plan.history()[-1].id))
@@ -73,7 +73,7 @@ def test_every_revision_goes_up_down_and_up_again(take):
 
 
 def test_declared_locks_are_those_that_are_taken(take):
-    """No revision takes a lock on a legacy table that it does not declare, or a stronger one; none declares too much."""
+    """No revision takes a lock on a legacy table that it does not declare, or a stronger one; none says too much."""
     for revision in plan.history():
         name = revision.path.name
         taken = take(revision, "upgrade", strongest_locks)
