@@ -12,6 +12,7 @@ import re
 import tempfile
 from contextlib import suppress
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,8 +156,9 @@ def render_html(values: dict[str, Any]) -> str:
     return page
 
 
+@cache
 def _environment() -> Environment:
-    """Return Jinja's environment with our filters."""
+    """Return Jinja's environment with our filters; templates are compiled once a process."""
     from jinja2 import Environment, FileSystemLoader  # noqa: PLC0415 - commands without a page do not pay for it
 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
