@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
 
 from commands import backups, books, data, schema, shelf
-from commands.frame import WrongUse, report_error
+from commands.frame import Bug, WrongUse, report_error
 from rollout.messages import say
 
 if TYPE_CHECKING:
@@ -33,6 +35,10 @@ class Tool(TyperGroup):
             code = error.exit_code
         except typer.Abort:
             code = 130
+        except Exception:  # noqa: BLE001 - a bug outside of a command's own boundary (commands.frame.command)
+            traceback.print_exc()
+            report_error(Bug(), "tool", as_json="--json" in words)
+            code = Bug.exit_code
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -42,9 +48,18 @@ def _wrong_use(error: Any, *, as_json: bool) -> None:
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(error.format_message(), err=True)
         return
-    message = " ".join(error.format_message().split())
     hint = say("`{command} --help` says how it is called.", command=path)
-    report_error(WrongUse(message, hint=hint), path.partition(" ")[2], as_json=as_json)
+    report_error(WrongUse(_what_is_wrong(error), hint=hint), path.partition(" ")[2], as_json=as_json)
+
+
+def _what_is_wrong(error: Any) -> str:
+    """Return Click's message on one line; what goes wrong most often, in the operator's language."""
+    message = " ".join(error.format_message().split())
+    unknown = re.match(r"No such (?:command|option):? '?([^' ]+)", message)
+    if unknown:
+        return say("there is no {name}", name=unknown[1].rstrip("."))
+    missing = re.match(r"Missing (?:option|argument) '([^']+)'", message)
+    return say("{name} is missing", name=missing[1]) if missing else message
 
 
 def _short(function: Callable[..., None]) -> str:

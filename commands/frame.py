@@ -13,7 +13,7 @@ import typer
 
 from commands.talk import Talk
 from rollout import interrupt
-from rollout.errors import UNKNOWN, UNTOUCHED, Interrupted, RolloutError
+from rollout.errors import UNTOUCHED, Interrupted, RolloutError
 from rollout.messages import say
 from rollout.presentation import Speaker, error_lines, finding_lines
 from rollout.run import Run
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rollout.findings import Finding
-
-BUG = 1
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout. / 以 JSON 输出。")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer every question with yes. / 对所有确认回答“是”。")]
@@ -40,6 +38,14 @@ class WrongUse(RolloutError):
 
     exit_code: ClassVar[int] = 2
     default_database: ClassVar[str] = UNTOUCHED
+
+
+class Bug(RolloutError):
+    """Something that nobody expected: the traceback tells."""
+
+    def __init__(self) -> None:
+        """Say so."""
+        super().__init__(say("this is a bug"), hint=say("Please report it with the traceback above."))
 
 
 @contextmanager
@@ -64,8 +70,7 @@ def command(name: str, *, as_json: bool, **defaults: Any) -> Iterator[Run]:
             raise
         except Exception:  # noqa: BLE001 - the last resort: anything else is a bug
             traceback.print_exc()
-            run.exit_code, run.database = BUG, UNKNOWN
-            run.error = RolloutError(say("this is a bug"), hint=say("Please report it with the traceback above."))
+            run.failed(Bug())
         talk.stop()
         run.finish()
         if as_json:

@@ -24,7 +24,8 @@ def lines_of(run: Run, speak: Speaker) -> Iterator[str]:
         yield from view(run, speak)
     else:
         yield from result_lines({key: value for key, value in run.result.items() if key != "report"}, speak)
-    if "report" in run.result and isinstance(run.result["report"], str):
+    told = run.command == "migrate" and run.database == CHANGED
+    if isinstance(run.result.get("report"), str) and not told:
         yield speak(say("report: {path}", path=run.result["report"]))
 
 
@@ -72,12 +73,13 @@ def _migrate(run: Run, speak: Speaker) -> Iterator[str]:
     yield speak(_checks(result))
     yield speak(
         say(
-            "{place}: upgraded from {start} to {end} in {time}; backup: {backup}",
+            "{place}: upgraded from {start} to {end} in {time}; backup: {backup}; report: {report}",
             place=place(run),
             start=revision_name(result["from_revision"]),
             end=revision_name(result["to_revision"]),
             time=duration(run.seconds),
             backup=result["backup"] or say("none, as asked"),
+            report=result.get("report"),
         )
     )
 

@@ -83,12 +83,10 @@ def _history(run: Run, speak: Speaker) -> Iterator[str]:
     """Show the past runs, newest first."""
     rows = []
     for one in run.result.get("runs", []):
-        ended = say("not finished") if one["ok"] is None else say("done") if one["ok"] else one["exit_code"]
+        ended = say("not finished") if one["ok"] is None else say("done") if one["ok"] else f"{one['exit_code']}"
         start, end = one["from_revision"], one["to_revision"]
         way = f"{speak(revision_name(start))} → {speak(revision_name(end))}" if start != end else ""
-        rows.append(
-            [one["run_id"], moment(one["started_at"]), one["command"], str(ended), duration(one["seconds"]), way]
-        )
+        rows.append([one["run_id"], moment(one["started_at"]), one["command"], ended, duration(one["seconds"]), way])
     heads = [say("run"), say("began (UTC)"), say("command"), say("ended with"), say("time"), say("revisions")]
     yield from table(heads, rows, speak, indent="")
     if not rows and not run.exit_code:

@@ -1,5 +1,5 @@
 -- What of others would go, or break, with the objects that a rollback takes away (%(keys)s: manifest keys): one row
--- (object, statement that would remove it). Everything that DROP … CASCADE would drop, and everything that others put on
+-- (object, statement that removes it). Everything that DROP … CASCADE would drop, and everything that others put on
 -- our tables, which a plain DROP TABLE takes along without a word.
 WITH RECURSIVE named AS (
     SELECT 'pg_class'::regclass::oid AS classid, c.oid AS objid, 0 AS objsubid, CASE c.relkind
@@ -101,7 +101,7 @@ WITH RECURSIVE named AS (
     UNION ALL
     SELECT g.classid, g.objid, 0, format('ALTER PUBLICATION %%I DROP TABLE %%s;', p.pubname, r.prrelid::regclass)
     FROM going g JOIN pg_publication_rel r ON g.classid = 'pg_publication_rel'::regclass AND r.oid = g.objid
-    JOIN pg_publication p ON p.oid = r.prpubid
+    JOIN pg_publication p ON p.oid = r.prpubid WHERE r.prrelid NOT IN (SELECT objid FROM theirs)
     UNION ALL
     -- types made over our tables or types: a domain, a range, a composite
     SELECT 'pg_type'::regclass, t.oid, 0, format('DROP TYPE %%s;', t.oid::regtype)
@@ -111,10 +111,11 @@ WITH RECURSIVE named AS (
     WHERE coalesce(c.relkind, 'c') = 'c'
       AND NOT EXISTS (SELECT FROM members m WHERE m.classid = g.classid AND m.objid = g.objid)
 )
-SELECT DISTINCT replace(i.type || ' ' || i.identity, 'public.', ''), o.statement
-FROM others o CROSS JOIN LATERAL pg_identify_object(o.classid, o.objid, o.objsubid) i
+SELECT replace(i.type || ' ' || i.identity, 'public.', ''), o.statement
+FROM (SELECT DISTINCT * FROM others) o CROSS JOIN LATERAL pg_identify_object(o.classid, o.objid, o.objsubid) i
 WHERE NOT EXISTS (
     SELECT FROM named n
     WHERE n.key = ANY(%(keys)s) AND (n.classid, n.objid, n.objsubid) = (o.classid, o.objid, o.objsubid)
 )
-ORDER BY 1
+-- What was made later depends on what was made earlier: in this order the statements can be run.
+ORDER BY o.objid DESC, 1

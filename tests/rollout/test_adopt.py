@@ -1,4 +1,4 @@
-"""``tool adopt``: says what a database has of ours, records where it stands, and leaves what was there to its owners."""
+"""``tool adopt``: says what a database has of ours, records where it stands, leaves what was there to its owners."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_no_for_an_answer(legacy, settings_for):
 
 @pytest.mark.parametrize("family", ["auth", "credits", "pagtive"])
 def test_half_migrated_by_hand(upgrade_by_hand, settings_for, family):
-    """It stands at its last whole family; upgrade makes the rest, rollback takes that back and leaves what was there."""
+    """It stands at its last whole family; upgrade makes the rest, rollback takes that back and leaves the others."""
     server = upgrade_by_hand(family)
     settings = settings_for(server)
     run = adopted(settings)
@@ -202,8 +202,10 @@ def test_a_legacy_core_that_we_cannot_use(legacy, settings_for):
 @pytest.mark.parametrize(
     "damage",
     [
-        "ALTER TABLE lawsker_schema_version DROP CONSTRAINT lawsker_schema_version_pkc;"
-        f" INSERT INTO lawsker_schema_version VALUES ('{BASELINE}')",
+        (
+            "ALTER TABLE lawsker_schema_version DROP CONSTRAINT lawsker_schema_version_pkc;"
+            f" INSERT INTO lawsker_schema_version VALUES ('{BASELINE}')"
+        ),
         "DELETE FROM lawsker_schema_version",
     ],
     ids=["two rows", "no row"],

@@ -1,4 +1,4 @@
-"""Rollback: removes what we made and only that, keeps what people entered, gives it back, and refuses before it touches."""
+"""Rollback: removes what we made and only that, keeps and gives back what people entered, refuses before it touches."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rollout.adopt import our_tables
 from rollout.database import engine_for, run_lock
 from rollout.rollback import BEFORE_LAST_RUN
 from rollout.run import Run
+from rollout.settings import PROJECT
 from rollout.verify import verify
 from tests.fixtures.databases import execute, query, url_of
 from tests.fixtures.legacy import HEAD, attempt, picture
@@ -20,37 +21,7 @@ from tests.fixtures.upgraded import connected
 
 OURS = our_tables(HEAD)
 FAMILIES = plan.families()
-LAWYERS = "(SELECT lawyer_id FROM lawyer_level_details ORDER BY lawyer_id LIMIT {})"
-
-# What people do in a week after the upgrade, in tables of every family, on rows that the upgrade made and on new ones.
-WEEK = (
-    "UPDATE users SET account_type = 'lawyer_pending', registration_source = 'wechat', last_login = now()"
-    " WHERE id IN (SELECT id FROM users ORDER BY id LIMIT 3)",
-    "UPDATE users SET avatar_url = 'https://example.org/a.png' WHERE id IN (SELECT id FROM users ORDER BY id DESC LIMIT 2)",
-    "UPDATE lawyer_levels SET name = '助理律师（一级）' WHERE level = 3",
-    "UPDATE user_credits SET credits_purchased = 5"
-    " WHERE user_id IN (SELECT user_id FROM user_credits ORDER BY user_id LIMIT 4)",
-    "INSERT INTO credit_purchase_records (user_id, credits_count, total_amount, status)"
-    " SELECT user_id, 5, 250, 'paid' FROM user_credits ORDER BY user_id LIMIT 4",
-    "INSERT INTO case_reviews (case_id, reviewer_id, lawyer_id, overall_rating, professionalism_rating,"
-    " response_speed_rating, communication_rating, result_satisfaction_rating)"
-    " SELECT c.id, c.sales_user_id, d.lawyer_id, 5, 5, 5, 5, 5"
-    " FROM cases c, (SELECT lawyer_id FROM lawyer_level_details ORDER BY 1 LIMIT 1) d ORDER BY c.id LIMIT 2",
-    "INSERT INTO lawyer_point_transactions"
-    " (lawyer_id, transaction_type, points_change, points_before, points_after, related_case_id, related_review_id)"
-    " SELECT r.lawyer_id, 'good_review', 200, 0, 200, r.case_id, r.id FROM case_reviews r ORDER BY r.case_id LIMIT 1",
-    "UPDATE lawyer_level_details SET level_points = 200 WHERE lawyer_id IN (SELECT lawyer_id FROM lawyer_point_transactions)",
-    "INSERT INTO enterprise_clients (company_name, company_type, contact_person, contact_phone, contact_email, service_type)"
-    " VALUES ('远大', 'bank', '王', '12000000000', 'a@b.example', 'compliance')",
-    "INSERT INTO enterprise_subscriptions (client_id, package_id, start_date, end_date, monthly_fee, cases_limit)"
-    " SELECT c.id, p.id, current_date, current_date + 365, 9999, 500"
-    " FROM enterprise_clients c, enterprise_service_packages p WHERE package_type = 'basic'",
-    "INSERT INTO user_accounts (user_id, type, provider, provider_account_id, is_primary, is_verified)"
-    " SELECT id, 'oauth', 'google', 'g-' || id, true, true FROM users ORDER BY id LIMIT 5",
-    "INSERT INTO pagtive_projects (id, user_id, project_name)"
-    " SELECT gen_random_uuid(), id, '作品' FROM users ORDER BY id LIMIT 3",
-    "INSERT INTO pagtive_project_details (project_id, page_id, html) SELECT id, 1, repeat('页', 5000) FROM pagtive_projects",
-)
+A_WEEK = (PROJECT / "tests/fixtures/a_week.sql").read_text(encoding="utf-8")
 
 
 _ENABLED = (
@@ -68,7 +39,7 @@ def before(legacy_template):
 @pytest.fixture
 def a_week_later(migrated):
     """Return an upgraded database in which people have worked for a week."""
-    execute(migrated, *WEEK)
+    execute(migrated, A_WEEK)
     return migrated
 
 
@@ -96,7 +67,7 @@ def refused(run, *words):
 
 
 def test_before_the_first_upgrade_is_as_it_was(migrated, before, settings_for):
-    """Schema, rows, files, triggers and sequences are those of before; our version table is gone, the shelf keeps rows."""
+    """Schema, rows, files, triggers and sequences are those of before; our version table is gone, rows are kept."""
     run = back(settings_for(migrated))
     assert (run.exit_code, run.database, run.error) == (0, "changed", None)
     assert before.differences(picture(migrated)) == []
@@ -136,8 +107,8 @@ def test_receipt_tells_whose_rows_go(a_week_later, settings_for):
     run = back(settings_for(a_week_later), receipt_only=True)
     receipt = {one["object"]: one for one in run.result["receipt"]}
     users = query(a_week_later, "SELECT count(*) FROM users")
-    credits = query(a_week_later, "SELECT count(*) FROM user_credits")
-    assert _counts(receipt["table user_credits"]) == (credits, 4)
+    credited = query(a_week_later, "SELECT count(*) FROM user_credits")
+    assert _counts(receipt["table user_credits"]) == (credited, 4)
     assert _counts(receipt["table lawyer_levels"]) == (10, 1)
     assert _counts(receipt["table enterprise_service_packages"]) == (4, 0)
     assert _counts(receipt["table user_accounts"]) == (5, 5)
@@ -164,7 +135,7 @@ def test_receipt_still_tells_them_apart_the_second_time(a_week_later, settings_f
     assert back(settings, receipt_only=True).result["receipt"] == first
 
 
-@pytest.mark.parametrize("family", ["accounts", "performance", "penalties", "levels", "baseline"])
+@pytest.mark.parametrize("family", ["accounts", "penalties", "baseline"])
 def test_a_family_can_be_the_target(a_week_later, settings_for, family):
     """What stays is verified at that revision; what went comes back with the next upgrade."""
     settings = settings_for(a_week_later)
@@ -194,18 +165,19 @@ def test_runs_can_be_taken_back_one_after_the_other(legacy, before, settings_for
 
 OTHERS = {
     "view boss": "CREATE VIEW boss AS SELECT account_type, count(*) FROM users GROUP BY 1",
-    "view boss2": "CREATE VIEW boss1 AS SELECT workspace_id FROM users; CREATE VIEW boss2 AS SELECT * FROM boss1",
+    "view boss1": "CREATE VIEW boss1 AS SELECT workspace_id FROM users",
+    "view boss2": "CREATE VIEW boss2 AS SELECT * FROM boss1",
     "materialized view summary": "CREATE MATERIALIZED VIEW summary AS SELECT * FROM lawyer_performance_summary",
     "table constraint note_w_fkey on note": "CREATE TABLE note (w varchar(50) REFERENCES users (workspace_id))",
-    "table constraint note_a_fkey on note": "CREATE TABLE note (a uuid REFERENCES user_accounts)",
-    "table column note.id": "CREATE TABLE note (id int DEFAULT nextval('lawyer_levels_id_seq'))",
+    "table constraint note_a_a_fkey on note_a": "CREATE TABLE note_a (a uuid REFERENCES user_accounts)",
+    "table column note_id.id": "CREATE TABLE note_id (id int DEFAULT nextval('lawyer_levels_id_seq'))",
     "function f(user_credits)": "CREATE FUNCTION f(user_credits) RETURNS int LANGUAGE sql AS 'SELECT 1'",
     "index theirs": "CREATE INDEX theirs ON users (account_type, id)",
     "index on_credits": "CREATE INDEX on_credits ON user_credits (credits_purchased)",
     "table column user_credits.note": "ALTER TABLE user_credits ADD note text",
     "trigger theirs on cases": "CREATE TRIGGER theirs BEFORE UPDATE ON cases FOR EACH ROW"
     " EXECUTE FUNCTION lawsker_touch_updated_at()",
-    "trigger theirs on user_credits": "CREATE TRIGGER theirs BEFORE UPDATE ON user_credits FOR EACH ROW"
+    "trigger theirs_too on user_credits": "CREATE TRIGGER theirs_too BEFORE UPDATE ON user_credits FOR EACH ROW"
     " EXECUTE FUNCTION update_updated_at_column()",
     "policy theirs on user_credits": "CREATE POLICY theirs ON user_credits USING (true)",
     "rule theirs on user_credits": "CREATE RULE theirs AS ON INSERT TO user_credits DO ALSO NOTHING",
@@ -216,18 +188,32 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("dependent", OTHERS)
-def test_what_others_hang_on_ours_is_named(migrated, settings_for, dependent):
-    """A rollback refuses before anything is touched, and says what depends on what would go and how to remove it."""
-    execute(migrated, OTHERS[dependent])
+def test_what_others_hang_on_ours_is_named(migrated, settings_for):
+    """A rollback refuses before anything is touched, names all of it, and says how to remove each."""
+    execute(migrated, *OTHERS.values())
     settings = settings_for(migrated)
     run = back(settings, "baseline", confirm=lambda _: pytest.fail("asked, though it must refuse"))
-    error = refused(run, dependent.removeprefix("public."))
-    statement = next(one.hint for one in run.findings if one.subject == dependent).partition("then: ")[2]
-    assert statement in error.hint or len(run.findings) > 1
-    for finding in reversed(run.findings):
-        execute(migrated, finding.hint.partition("then: ")[2])
+    error = refused(run, "view boss1", "table child")
+    assert {one.subject for one in run.findings} >= set(OTHERS)
+    assert error.hint == run.findings[0].hint
+    assert back(settings, "baseline", receipt_only=True).exit_code == 12
+    execute(migrated, *(one.hint.partition("then: ")[2] for one in run.findings))
     assert back(settings, "baseline").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("what", "to", "goes"),
+    [("view boss", "accounts", True), ("view boss", "levels", True), ("view boss", "baseline", False),
+     ("table constraint note_a_a_fkey on note_a", "accounts", True),
+     ("table constraint note_a_a_fkey on note_a", "performance", False), ("index on_credits", "points", False)],
+)  # fmt: skip
+def test_what_hangs_on_what_stays_is_no_matter(migrated, settings_for, what, to, goes):
+    """Only what depends on what would go is in the way."""
+    execute(migrated, OTHERS[what])
+    run = back(settings_for(migrated), to)
+    assert (run.exit_code == 0) is goes
+    if not goes:
+        refused(run, what)
 
 
 def test_discard_keeps_nothing(a_week_later, settings_for):
@@ -262,10 +248,10 @@ def test_no_for_an_answer(migrated, settings_for):
 
 REFUSALS = {
     "unknown": ("nonsense", "", "no revision or family nonsense"),
-    "newer": ("head", "DELETE FROM lawsker_schema_version; INSERT INTO lawsker_schema_version VALUES ('{penalties}')", "newer"),
+    "newer": ("head", "UPDATE lawsker_schema_version SET version_num = '{penalties}'", "newer"),
     "below the baseline": ("base", "", "below the baseline"),
-    "two rows": ("levels", "ALTER TABLE lawsker_schema_version DROP CONSTRAINT lawsker_schema_version_pkc;"
-                 " INSERT INTO lawsker_schema_version VALUES ('{levels}')", "names 2 revisions"),
+    "two rows": ("levels", ("ALTER TABLE lawsker_schema_version DROP CONSTRAINT lawsker_schema_version_pkc;"
+                 " INSERT INTO lawsker_schema_version VALUES ('{levels}')"), "names 2 revisions"),
     "unknown id": ("levels", "UPDATE lawsker_schema_version SET version_num = 'abcdef123456'", "abcdef123456"),
     "no row": ("levels", "DELETE FROM lawsker_schema_version", "names no revision"),
     "no version table": ("levels", "DROP TABLE lawsker_schema_version", "names no revision"),
@@ -276,14 +262,14 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-@pytest.mark.parametrize("only_receipt", [True, False], ids=["receipt", ""])
-def test_refusals_are_clear_and_early(migrated, settings_for, case, only_receipt):
-    """Each is one line of error, one of advice, exit code 12, and nothing touched or asked."""
+def test_refusals_are_clear_and_early(migrated, settings_for, case):
+    """Each is one line of error, one of advice, exit code 12, and nothing touched or asked; the receipt says it too."""
     to, damage, words = REFUSALS[case]
     if damage:
         execute(migrated, damage.format(**FAMILIES))
-    run = back(settings_for(migrated), to, receipt_only=only_receipt, confirm=lambda _: pytest.fail("asked"))
-    refused(run, words)
+    settings = settings_for(migrated)
+    refused(back(settings, to, receipt_only=True), words)
+    refused(back(settings, to, confirm=lambda _: pytest.fail("asked")), words)
 
 
 def test_nothing_to_roll_back(legacy, settings_for):
@@ -430,7 +416,7 @@ def test_rows_of_ours_leave_a_table_that_was_there(legacy, settings_for):
     assert before.differences(picture(legacy)) == []
 
 
-def test_plain_alembic_goes_back_too(migrated, before, settings_for, monkeypatch):
+def test_plain_alembic_goes_back_too(migrated, before, monkeypatch):
     """``alembic downgrade`` drops without a shelf, and leaves what was there before us."""
     monkeypatch.setenv("DATABASE_URL", url_of(migrated))
     command.downgrade(plan.alembic_config(), FAMILIES["baseline"])
@@ -447,10 +433,12 @@ def test_a_database_that_we_created(database, settings_for):
     assert attempt(settings).exit_code == 0
     execute(
         database,
-        "INSERT INTO tenants (id, name, tenant_code, mode, status) SELECT gen_random_uuid(), 'A', 'a', 'SAAS', 'ACTIVE'",
+        "INSERT INTO tenants (id, name, tenant_code, mode, status)"
+        " VALUES (gen_random_uuid(), 'A', 'a', 'SAAS', 'ACTIVE')",
         "INSERT INTO users (id, tenant_id, username, password_hash, status)"
         " SELECT gen_random_uuid(), id, 'u', '!', 'ACTIVE' FROM tenants",
-        "INSERT INTO workspace_mappings (user_id, workspace_id, workspace_type) SELECT id, workspace_id, 'user' FROM users",
+        "INSERT INTO workspace_mappings (user_id, workspace_id, workspace_type)"
+        " SELECT id, workspace_id, 'user' FROM users",
     )
     then = ours(database, [*OURS, "tenants"])
     assert back(settings, "base").exit_code == 0
