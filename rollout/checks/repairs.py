@@ -14,20 +14,21 @@ from rollout.messages import say
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rollout.catalog import Definition
+    from rollout.catalog import Catalog, Definition
 
 
-def missing(key: str, expected: Definition) -> str:
-    """Return how to make an object again."""
+def missing(key: str, expected: Definition, there: Catalog | None = None) -> str:
+    """Return how to make an object again; ``there``: what may stand in its way."""
     kind, _, name = key.partition(" ")
     table, _, part = name.rpartition(".")
     definition = _one_line(str(expected.get("definition", expected.get("query", ""))))
+    in_the_way = f"DROP INDEX {part}; " if kind == "constraint" and f"index {part}" in (there or {}) else ""
     statements = {
         "column": f"ALTER TABLE {table} ADD COLUMN {part} {_column(expected)};",
-        "constraint": f"ALTER TABLE {table} ADD CONSTRAINT {part} {definition};",
+        "constraint": f"{in_the_way}ALTER TABLE {table} ADD CONSTRAINT {part} {definition};",
         "index": f"{definition.replace(' INDEX ON ', f' INDEX CONCURRENTLY {name} ON ', 1)};",
         "trigger": f"{definition};",
-        "function": f"{definition};",
+        "function": _function(expected) if kind == "function" else "",
         "view": f"CREATE VIEW {name} AS {definition}",
         "sequence": f"CREATE SEQUENCE {name} AS {expected.get('type')} OWNED BY {expected.get('owned_by', 'NONE')};",
     }
@@ -40,6 +41,8 @@ def differing(key: str, expected: Definition, found: Definition) -> str:
     repair = _REPAIRS.get(kind)
     how = {field for field in {*expected, *found} if expected.get(field) != found.get(field)}
     how &= {*definition_of(expected), *definition_of(found)}
+    if "identity" in how and "identity" in expected and "identity" in found:
+        how = how - {"identity"} | {"generated"}
     statement = repair(name, expected, how) if repair is not None else ""
     return statement or say("`tool plan --sql` shows how it is made.")
 
@@ -95,6 +98,8 @@ def _alter_column(name: str, expected: Definition, how: set[str]) -> str:
     if "identity" in how:
         kind = "ALWAYS" if expected.get("identity") == "a" else "BY DEFAULT"
         actions.append(f"ADD GENERATED {kind} AS IDENTITY" if "identity" in expected else "DROP IDENTITY")
+    if "generated" in how and "identity" in expected:
+        actions.append(f"SET GENERATED {'ALWAYS' if expected['identity'] == 'a' else 'BY DEFAULT'}")
     return f"ALTER TABLE {table} {', '.join(f'ALTER COLUMN {column} {one}' for one in actions)};" if actions else ""
 
 
@@ -138,9 +143,11 @@ def _alter_table(name: str, _expected: Definition, how: set[str]) -> str:
     return f"ALTER TABLE {name} {', '.join(chosen)};" if len(chosen) == len(how) else ""
 
 
-def _alter_function(_name: str, expected: Definition, _how: set[str]) -> str:
-    """Return the whole function."""
-    return f"{_one_line(expected['definition'])};"
+def _function(expected: Definition) -> str:
+    """Return a whole function on one line, its body to the byte."""
+    head = _one_line(str(expected["definition"]).partition("AS $function$")[0])
+    body = str(expected["body"]).replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+    return f"{head} AS E'{body}';"
 
 
 def _alter_view(name: str, expected: Definition, how: set[str]) -> str:
@@ -150,12 +157,14 @@ def _alter_view(name: str, expected: Definition, how: set[str]) -> str:
     return f"DROP VIEW {name}; CREATE VIEW {name} AS {_one_line(expected['query'])}"
 
 
-def _alter_sequence(name: str, expected: Definition, _how: set[str]) -> str:
+def _alter_sequence(name: str, expected: Definition, how: set[str]) -> str:
     """Return all of a sequence's properties."""
+    logged = f"ALTER SEQUENCE {name} SET LOGGED; " if "unlogged" in how else ""
     return (
-        f"ALTER SEQUENCE {name} AS {expected['type']} INCREMENT BY {expected['increment']} MINVALUE {expected['min']}"
-        f" MAXVALUE {expected['max']} START WITH {expected['start']} CACHE {expected['cache']}"
-        f" {'' if expected['cycle'] else 'NO '}CYCLE OWNED BY {expected.get('owned_by', 'NONE')};"
+        f"{logged}ALTER SEQUENCE {name} AS {expected['type']} INCREMENT BY {expected['increment']}"
+        f" MINVALUE {expected['min']} MAXVALUE {expected['max']} START WITH {expected['start']}"
+        f" CACHE {expected['cache']} {'' if expected['cycle'] else 'NO '}CYCLE"
+        f" OWNED BY {expected.get('owned_by', 'NONE')};"
     )
 
 
@@ -165,7 +174,7 @@ _REPAIRS: dict[str, Callable[[str, Definition, set[str]], str]] = {
     "index": _alter_index,
     "trigger": _alter_trigger,
     "table": _alter_table,
-    "function": _alter_function,
+    "function": lambda _name, expected, _how: _function(expected),
     "view": _alter_view,
     "sequence": _alter_sequence,
 }

@@ -122,12 +122,9 @@ def secrets_will_be_private(subject: Subject) -> Iterator[Finding]:
 
 def _tables(subject: Subject) -> list[str]:
     """Return the keys of users and of our tables, views and functions, as far as they are there."""
-    ours = (
-        key
-        for key, revision in subject.manifest.made_by.items()
-        if key.startswith(("table ", "view ", "function ")) and revision != subject.baseline
-    )
-    return [key for key in (adopt.LEGACY_MARK, *ours) if key in subject.catalog]
+    kinds = ("table ", "view ", "function ")
+    ours = [key for key in subject.manifest.objects if key.startswith(kinds) and subject.is_ours(key)]
+    return [key for key in dict.fromkeys((adopt.LEGACY_MARK, *ours)) if key in subject.catalog]
 
 
 # Not pg_has_role(): a superuser has every role, and who owns what would never matter.

@@ -63,7 +63,12 @@ def _before(subject: Subject) -> dict[str, Any]:
     if seen.keys() != {"email", "password_hash"}:
         return {}
     password = seen["password_hash"]
-    return {"with_email": seen["email"].share, "with_password": password.share, "one_password": password.one}
+    return {
+        "seen": True,
+        "with_email": seen["email"].share,
+        "with_password": password.share,
+        "one_password": password.one,
+    }
 
 
 @check(Area.DATA, needs=_NEEDS)
@@ -78,6 +83,8 @@ def people_can_sign_in(subject: Subject) -> Iterator[Finding]:
     if "users" not in subject.sampled and then.get("users", 0) > FEW and total < then["users"] / 2:
         yield Finding("users", say("{now} users are left of {then}", now=total, then=then["users"]), hint)
     if not total:
+        if "seen" in then:
+            yield Finding("users", say("no user is left"), hint)
         return
     few = total <= FEW
     lost = total - now["with_password"]

@@ -27,7 +27,10 @@ def _compare(subject: Subject, kind: str) -> Iterator[Finding]:
         there = key if key in subject.catalog else _under_another_name(subject, key, expected)
         if there is None:
             yield Finding(
-                key.partition(" ")[2], say("{kind} is missing", kind=kind), repairs.missing(key, expected), ERROR
+                key.partition(" ")[2],
+                say("{kind} is missing", kind=kind),
+                repairs.missing(key, expected, subject.catalog),
+                ERROR,
             )
         elif there != key and not kept:
             yield _renamed(kind, key, there, expected)

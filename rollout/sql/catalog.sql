@@ -54,8 +54,9 @@ SELECT 'constraint ' || r.key || '.' || c.conname, jsonb_build_object(
            'triggers_off', (SELECT true FROM pg_trigger g WHERE g.tgconstraint = c.oid AND g.tgisinternal
                AND g.tgenabled IN ('D', 'R') LIMIT 1),
            'index_unusable', (SELECT true FROM pg_index x WHERE x.indexrelid = c.conindid AND c.contype IN ('p', 'u', 'x')
-               AND NOT (x.indisvalid AND x.indisready AND x.indislive AND (x.indisunique OR c.contype = 'x')
-                        AND x.indimmediate = NOT c.condeferrable)),
+               AND NOT (x.indisvalid AND x.indisready AND x.indislive)),
+           'index_does_not_keep_it', (SELECT true FROM pg_index x WHERE x.indexrelid = c.conindid AND c.contype IN ('p', 'u')
+               AND (NOT x.indisunique OR x.indimmediate = c.condeferrable)),
            'comment', obj_description(c.oid, 'pg_constraint'))
 FROM relations r JOIN pg_constraint c ON c.conrelid = r.oid AND c.contype IN ('p', 'u', 'f', 'c', 'x')
 UNION ALL
