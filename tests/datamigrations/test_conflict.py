@@ -30,23 +30,23 @@ def change_target(target, when=None):
 
 
 @pytest.mark.parametrize(
-    ("options", "source_when", "wins"),
-    [
-        ({}, "2024-05-01", "target"),
-        ({}, "2030-01-01", "source"),
-        ({"on_conflict": "source"}, "2024-05-01", "source"),
-        ({"on_conflict": "keep"}, "2030-01-01", "target"),
-    ],
+    ("option", "older", "newer"),
+    [("newer", "target", "source"), ("source", "source", "source"), ("keep", "target", "target")],
 )
-def test_a_row_that_both_sides_changed(settings, source, target, shared, options, source_when, wins):  # noqa: PLR0917
+def test_rows_that_both_sides_changed(settings, source, target, shared, option, older, newer):  # noqa: PLR0917
     """The newer one wins, or the side that the operator named; then a further import changes nothing."""
-    change_target(target)
-    change_source(source, source_when)
-    run = imported(settings, **options)
-    assert target.one("SELECT project_name FROM pagtive_projects WHERE id = %s", shared) == wins
-    assert figures(run, "projects") == {"read": 1, "updated" if wins == "source" else "unchanged": 1}
-    assert run.result["kept"] == ({"projects": 1} if wins == "target" else {})
-    assert figures(imported(settings, **options), "projects") == {"read": 1, "unchanged": 1}
+    second = source.project(2, uid(1), project_name="imported")
+    imported(settings)
+    target.run("UPDATE pagtive_projects SET project_name = 'target'")
+    source.run("UPDATE projects SET project_name = 'source', updated_at = '2024-05-01' WHERE id = %s", shared)
+    source.run("UPDATE projects SET project_name = 'source', updated_at = '2030-01-01' WHERE id = %s", second)
+    run = imported(settings, on_conflict=option)
+    found = dict(target.run("SELECT id::text, project_name FROM pagtive_projects"))
+    assert found == {shared: older, second: newer}
+    kept = [older, newer].count("target")
+    assert run.result["kept"] == ({"projects": kept} if kept else {})
+    assert run.result["tables"]["projects"]["updated"] == 2 - kept
+    assert figures(imported(settings, on_conflict=option), "projects") == {"read": 2, "unchanged": 2}
 
 
 @pytest.mark.parametrize("option", ["newer", "source"])
@@ -168,31 +168,34 @@ def test_matched_users_take_over_three_columns(settings, source, target):
     assert target.one("SELECT count(*) FROM user_accounts") == run.result["accounts_created"] == 0
 
 
-@pytest.mark.parametrize(
-    ("there", "here", "withheld"),
-    [
-        ("user", "admin", True),
-        ("user", "super_admin", True),
-        ("admin", "super_admin", True),
-        ("admin", "admin", False),
-        ("super_admin", "admin", False),
-        ("admin", "user", False),
-        ("user", "verified", False),
-    ],
-)
-def test_roles_rise_only_when_allowed(settings, source, target, there, here, withheld):  # noqa: PLR0917
+ROLES = [
+    ("user", "admin", "user"),
+    ("user", "super_admin", "user"),
+    ("admin", "super_admin", "admin"),
+    ("admin", "admin", "admin"),
+    ("super_admin", "admin", "admin"),
+    ("admin", "user", "user"),
+    ("user", "verified", "user"),
+    ("admin", None, "admin"),
+]
+"""Role in the target, in the source, and after an import."""
+
+
+def test_roles_rise_only_when_allowed(settings, source, target):
     """A role that would rise is withheld and reported, run after run, until it is allowed; the rest is taken over."""
-    user = target.lawsker_user(1, email="a@example.com", role=there)
-    person = source.user(1, email="a@example.com", role=here, agreed_agreement_version="v2")
-    runs = [imported(settings), imported(settings)]
-    wanted = {"verified": "user"}.get(here, here)
-    assert taken(target, user) == ("ACTIVE", there if withheld else wanted, "v2")
-    for run in runs:
-        assert run.result["role_escalations_withheld"] == withheld
-        listed = [{"source_id": person, "user_id": user, "from": there, "to": here}] if withheld else []
-        assert run.result["role_escalations"] == listed
+    users, withheld = [], []
+    for number, (there, here, _) in enumerate(ROLES, start=1):
+        users.append(target.lawsker_user(number, email=f"{number}@x.com", role=there))
+        person = source.user(number, email=f"{number}@x.com", role=here, agreed_agreement_version="v2")
+        if number <= 3:
+            withheld.append({"source_id": person, "user_id": users[-1], "from": there, "to": here})
+    for _ in range(2):
+        run = imported(settings)
+        assert [taken(target, user) for user in users] == [("ACTIVE", role, "v2") for _, _, role in ROLES]
+        assert run.result["role_escalations_withheld"] == 3
+        assert run.result["role_escalations"] == withheld
     run = imported(settings, allow_role_escalation=True)
-    assert taken(target, user)[1] == wanted
+    assert [taken(target, user)[1] for user in users[:3]] == ["admin", "super_admin", "super_admin"]
     assert run.result["role_escalations_withheld"] == 0
 
 
@@ -215,31 +218,31 @@ def test_first_match_of_a_user(settings, source, target, option, status):
     assert taken(target, user)[0] == status
 
 
-@pytest.mark.parametrize("matched", [True, False], ids=["matched", "created"])
-@pytest.mark.parametrize(
-    ("edit", "source_when", "option", "status"),
-    [
-        (None, "2024-09-01", "newer", "BANNED"),
-        (None, "2024-01-02", "newer", "BANNED"),
-        ("2024-10-01", "2024-09-01", "newer", "PENDING"),
-        ("2024-10-01", "2024-11-01", "newer", "BANNED"),
-        ("2024-10-01", "2024-09-01", "source", "BANNED"),
-        ("2024-10-01", "2024-11-01", "keep", "PENDING"),
-    ],
-)
-def test_a_user_imported_before(settings, source, target, matched, edit, source_when, option, status):  # noqa: PLR0917
+SINCE = [
+    (None, "2024-09-01", {"newer": "BANNED", "source": "BANNED", "keep": "ACTIVE"}),
+    (None, "2024-01-02", {"newer": "BANNED", "source": "BANNED", "keep": "ACTIVE"}),
+    ("2024-10-01", "2024-09-01", {"newer": "PENDING", "source": "BANNED", "keep": "PENDING"}),
+    ("2024-10-01", "2024-11-01", {"newer": "BANNED", "source": "BANNED", "keep": "PENDING"}),
+]
+"""When the target was edited since the import, what time the source's change carries, and the status afterwards."""
+
+
+@pytest.mark.parametrize("option", ["newer", "source", "keep"])
+def test_users_imported_before(settings, source, target, option):
     """Edited here since the import, the newer wins; else the source's status comes, newer or of the same time."""
-    email = "a@example.com"
     target.run(QUIET)
-    user = target.lawsker_user(1, email=email) if matched else uid(1)
-    source.user(1, email=email)
+    users = [target.lawsker_user(number, email=f"user{number}@pagtive.example") for number in range(4)]
+    people = [source.user(number) for number in range(8)]
+    users += people[4:]
     imported(settings)
-    if edit:
-        target.run("UPDATE users SET status = 'PENDING', updated_at = %s WHERE id = %s", f"{edit}+00", user)
-    source.run("UPDATE users SET status = 2, updated_at = %s", source_when)
+    for number, (edit, when, _) in enumerate(SINCE * 2):
+        if edit:
+            edited = "UPDATE users SET status = 'PENDING', updated_at = %s WHERE id = %s"
+            target.run(edited, f"{edit}+00", users[number])
+        source.run("UPDATE users SET status = 2, updated_at = %s WHERE id = %s", when, people[number])
     imported(settings, on_conflict=option)
-    assert taken(target, user)[0] == status
-    assert figures(imported(settings, on_conflict=option), "users") == {"read": 1, "unchanged": 1}
+    assert [taken(target, user)[0] for user in users] == [status[option] for _, _, status in SINCE * 2]
+    assert figures(imported(settings, on_conflict=option), "users") == {"read": 8, "unchanged": 8}
 
 
 def test_other_peoples_triggers_fire_and_stay(settings, source, target):
