@@ -176,6 +176,8 @@ def _last_run(one: dict[str, Any] | None) -> str:
     if not one:
         return say("none")
     ended = say("done") if one["ok"] else say("exit code {code}", code=one["exit_code"])
+    if one["ok"] is None:
+        ended = say("not finished")
     return say(
         "{command} {run} at {when}: {ended}",
         command=one["command"],

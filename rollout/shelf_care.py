@@ -23,6 +23,7 @@ def on_shelf(settings: Settings, run: Run, run_id: str | None = None) -> list[En
     try:
         with engine.connect() as connection:
             run.target = describe(connection, settings.target)
+        with engine.connect() as connection:
             verify.read_only(connection, settings)
             found = entries(connection)
     finally:
