@@ -16,10 +16,10 @@ import pytest
 
 from rollout import change, environment, postgres_tools, preflight
 from rollout.checks.registry import CHECKS, Area, Check
-from rollout.findings import Finding
 from rollout.database import LOCK_KEY, engine_for
 from rollout.embedded import EmbeddedServer
 from rollout.errors import DatabaseUnavailable
+from rollout.findings import Finding
 from rollout.postgres_tools import Tool
 from rollout.sample_data.legacy import create_legacy_schema, fill_legacy
 from rollout.transaction import TRANSACTION_LOCK_KEY

@@ -11,9 +11,9 @@ from html.parser import HTMLParser
 import pytest
 
 from rollout import errors, memory, messages, report
-from rollout.findings import ERROR, WARNING, Finding
 from rollout.database import Target
 from rollout.errors import DatabaseUnavailable, PreflightFailed, RolloutError, VerificationFailed
+from rollout.findings import ERROR, WARNING, Finding
 from rollout.messages import say
 from rollout.run import Run, Step
 from rollout.settings import PROJECT, Server
