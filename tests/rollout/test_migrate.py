@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import psycopg2
 import pytest
@@ -92,6 +93,7 @@ def test_the_run_is_on_record(legacy, settings_for):
     ]  # fmt: skip
     assert (report["from_revision"], report["to_revision"]) == (None, HEAD)
     assert report["backup"] == run.result["backup"]
+    assert (settings.backups / Path(report["backup"]).name / "manifest.json").is_file()
     assert report["summary"]["failed"] == 0
     record = query(legacy, f"SELECT to_jsonb(r) FROM rollout.runs r WHERE run_id = '{run.run_id}'")
     assert (record["ok"], record["exit_code"], record["to_revision"]) == (True, 0, HEAD)
