@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.frame import DryRun, Json, WrongUse, Yes, ask, command, where
+from commands.frame import DryRun, Json, WrongUse, Yes, ask, command, target_of, where
 from rollout.messages import say
 from rollout.settings import load
 
@@ -91,8 +91,10 @@ def rejects(
     """
     from datamigrations.quarantine import rejects as quarantined
 
-    with command("pagtive rejects", as_json=json) as run:
-        rows = quarantined(load(), run_id)
+    with command("pagtive rejects", as_json=json, rejects=[]) as run:
+        settings = load()
+        run.target = target_of(settings)
+        rows = quarantined(settings, run_id)
         if csv_file is None:
             run.result["rejects"] = list(rows)
             return

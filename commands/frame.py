@@ -22,6 +22,7 @@ from rollout.settings import Settings, speaks_chinese
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rollout.database import Target
     from rollout.findings import Finding
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout. / 以 JSON 输出。")]
@@ -128,14 +129,19 @@ def ask(question: str, *, yes: bool) -> bool:
         raise KeyboardInterrupt from None
 
 
-def where(settings: Settings) -> str:
-    """Name the target: host, port, database, user."""
+def target_of(settings: Settings) -> Target:
+    """Ask the server which database it is."""
     from rollout.database import describe, engine_for
 
     engine = engine_for(settings.target)
     try:
         with engine.connect() as connection:
-            target = describe(connection, settings.target)
+            return describe(connection, settings.target)
     finally:
         engine.dispose()
+
+
+def where(settings: Settings) -> str:
+    """Name the target: host, port, database, user."""
+    target = target_of(settings)
     return f"{target.host}:{target.port}/{target.dbname} ({target.user})"

@@ -29,15 +29,18 @@ def lines_of(run: Run, speak: Speaker) -> Iterator[str]:
         yield speak(say("report: {path}", path=run.result["report"]))
 
 
-def _checks(result: dict[str, Any]) -> str:
-    """Say how many checks passed."""
+def _checks(result: dict[str, Any], speak: Speaker) -> Iterator[str]:
+    """Say how many checks passed, where any ran."""
     summary = result["summary"]
-    return say(
+    if not any(summary.values()):
+        return
+    text = say(
         "{passed} checks passed, {failed} failed, {warnings} warning(s)",
         passed=summary["passed"],
         failed=summary["failed"],
         warnings=summary["warnings"],
     )
+    yield speak(text)
 
 
 def _migrate(run: Run, speak: Speaker) -> Iterator[str]:
@@ -70,7 +73,7 @@ def _migrate(run: Run, speak: Speaker) -> Iterator[str]:
             rows=f"{kept['rows']:,}",
         )
     )
-    yield speak(_checks(result))
+    yield from _checks(result, speak)
     yield speak(
         say(
             "{place}: upgraded from {start} to {end} in {time}; backup: {backup}; report: {report}",
@@ -87,7 +90,7 @@ def _migrate(run: Run, speak: Speaker) -> Iterator[str]:
 def _preflight(run: Run, speak: Speaker) -> Iterator[str]:
     """Say whether anything stops the upgrade."""
     result = run.result
-    yield speak(_checks(result))
+    yield from _checks(result, speak)
     if not run.exit_code:
         start, end = revision_name(result["from_revision"]), revision_name(result["to_revision"])
         yield speak(
@@ -97,7 +100,7 @@ def _preflight(run: Run, speak: Speaker) -> Iterator[str]:
 
 def _verify(run: Run, speak: Speaker) -> Iterator[str]:
     """Say how the checks came out."""
-    yield speak(_checks(run.result))
+    yield from _checks(run.result, speak)
     if run.result.get("revision") is not None:
         at = revision_name(run.result["revision"])
         yield speak(say("{place} was compared with {revision}.", place=place(run), revision=at))

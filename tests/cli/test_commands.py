@@ -1,0 +1,373 @@
+"""The contract of the command line: help, one JSON object with its keys, exit codes, questions, what a person reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from cli import app
+from rollout import preview
+from rollout.sample_data import create_pagtive_schema, fill_pagtive
+from rollout.settings import PROJECT
+from tests.fixtures.databases import execute, query, url_of
+from tests.fixtures.upgraded import connected
+
+HAN = re.compile(r"[\u4e00-\u9fff]")
+
+ALWAYS = {"command", "ok", "exit_code", "database", "target", "started_at", "finished_at", "seconds", "steps"}
+CHECKED = {"summary", "findings"}
+KEYS = {
+    "migrate": CHECKED | {"run_id", "from_revision", "to_revision", "backup", "preserved"},
+    "preflight": CHECKED,
+    "verify": CHECKED,
+    "plan": set(),
+    "status": {"current_revision", "head_revision", "pending", "healthy", "metrics"},
+    "rollback": {"run_id", "receipt", "from_revision", "to_revision"},
+    "adopt": {"objects", "stands_at", "recorded"},
+    "history": {"runs"},
+    "checks": {"checks"},
+    "backup create": {"path", "bytes", "proven", "tables"},
+    "backup list": {"backups"},
+    "backup verify": {"proven", "findings"},
+    "backup prune": {"removed"},
+    "restore": {"path"},
+    "users upgrade": {"run_id", "accounts", "skipped", "users", "by_provider"},
+    "pagtive import": {"run_id", "tables", "reasons", "accounts_created", "role_escalations_withheld"},
+    "pagtive rejects": {"rejects"},
+    "pagtive undo": {"run_id", "tables"},
+    "report": {"report"},
+    "shelf list": {"entries"},
+    "shelf show": {"entries"},
+    "shelf drop": {"run_id", "entries"},
+    "demo": set(),
+    "monitor": {"healthy", "metrics"},
+}
+"""What cli.md promises beside ``ALWAYS``, for every command that there is."""
+
+WITHOUT_DATABASE = {"checks", "backup list", "backup verify", "backup prune", "demo", "report"}
+
+
+def commands(group=None, name=""):
+    """Return the full name of every command."""
+    group = group or typer.main.get_command(app)
+    found = []
+    for one in group.commands.values():
+        full = f"{name} {one.name}".strip()
+        found += commands(one, full) if hasattr(one, "commands") else [full]
+    return found
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path):
+    """Return what runs the command line inside this process, against a database or without any."""
+
+    def run(line, server=None, source=None, **environment):
+        monkeypatch.setenv("ROLLOUT_DIR", str(tmp_path / "var"))
+        for key, one in {"DATABASE_URL": server, "SOURCE_DATABASE_URL": source}.items():
+            if one is not None:
+                monkeypatch.setenv(key, url_of(one))
+        for key, value in environment.items():
+            monkeypatch.setenv(key, value)
+        return CliRunner().invoke(app, line.split(), prog_name="tool", env={"COLUMNS": "200"})
+
+    return run
+
+
+def told(result):
+    """Return the one JSON object on stdout; there must be nothing else."""
+    assert result.stdout.count("\n") == 1, result.stdout
+    values = json.loads(result.stdout)
+    assert isinstance(values, dict)
+    return values
+
+
+def fits(values, command, exit_code):
+    """Assert that a JSON object is what cli.md says."""
+    assert set(values) >= ALWAYS | KEYS[command]
+    assert (values["command"], values["exit_code"], values["ok"]) == (command, exit_code, exit_code == 0)
+    if command not in WITHOUT_DATABASE and exit_code in {0, 12}:
+        assert set(values["target"]) == {"host", "port", "dbname", "user", "server_version"}
+    assert all(set(step) == {"name", "ok", "seconds", "detail"} for step in values["steps"])
+    if exit_code:
+        assert set(values["error"]) == {"message", "hint"}
+
+
+def test_every_command_has_its_keys():
+    """A new command comes with its contract."""
+    assert set(commands()) == set(KEYS)
+
+
+@pytest.mark.parametrize("command", commands())
+def test_help_has_an_example_in_both_languages(call, command):
+    """Each says what it does, how it is called and what its options mean, in English and Chinese."""
+    result = call(f"{command} --help")
+    assert result.exit_code == 0
+    assert re.search(rf"Example.*: tool {command}", result.stdout)
+    assert re.search(rf"示例.*：tool {command}", result.stdout)
+    for option in re.findall(r"(?m)^  (?:-\w, )?(--[a-z-]+.*(?:\n {10,}.*)*)", result.stdout):
+        assert option.startswith("--help") or HAN.search(option), option
+
+
+def test_the_list_of_commands_is_in_both_languages(call):
+    """``tool --help`` names every command."""
+    result = call("--help")
+    assert result.exit_code == 0
+    for command in commands():
+        assert re.search(rf"(?m)^  {command.split()[0]} ", result.stdout)
+    assert len(HAN.findall(result.stdout)) > 80
+
+
+READ_ONLY = ["preflight", "verify", "plan", "status", "adopt", "history", "checks", "backup list", "shelf list",
+             "pagtive rejects", "rollback --to levels --receipt"]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", READ_ONLY)
+def test_commands_that_only_look(call, migrated_template, line):
+    """One JSON object with the promised keys; for people, lines on stdout, and nothing of ours in them unformatted."""
+    command = " ".join(word for word in line.split() if not word.startswith("-"))
+    command = next(name for name in KEYS if command.startswith(name))
+    values = told(call(f"{line} --json", migrated_template))
+    assert set(values) >= ALWAYS | KEYS[command] - {"run_id"}, "what only looks is no recorded run"
+    assert (values["ok"], values["database"]) == (True, "untouched")
+    english = call(line, migrated_template)
+    chinese = call(line, migrated_template, ROLLOUT_LANGUAGE="zh")
+    assert english.exit_code == chinese.exit_code == 0
+    assert english.stdout.strip()
+    assert not HAN.search(english.stdout)
+    assert HAN.search(chinese.stdout)
+    assert "{" not in english.stdout + chinese.stdout
+
+
+def test_an_upgrade_there_and_back(call, legacy):
+    """migrate, rollback, shelf and history: JSON of each, and what a person reads at the end of it."""
+    fits(told(call("migrate --to credits --no-backup --yes --json", legacy)), "migrate", 0)
+    people = call("migrate", legacy)
+    last = people.stdout.splitlines()[-1]
+    assert re.search(
+        r"upgraded from credits \(\w+\) to pagtive \(\w+\) in .* s; backup: /\S+; report: /\S+\.html$", last
+    )
+    assert "✓ upgrade" in people.stderr
+    assert "✓" not in people.stdout
+    values = told(call("rollback --to credits --yes --json", legacy))
+    fits(values, "rollback", 0)
+    assert {"object", "rows", "shelved"} <= set(values["receipt"][0])
+    assert "rolled back from credits" in call("rollback --to levels --yes", legacy).stdout
+    shelf = told(call("shelf list --json", legacy))
+    fits(shelf, "shelf list", 0)
+    first, second = dict.fromkeys(one["run_id"] for one in shelf["entries"])
+    fits(told(call(f"shelf show {first} --json", legacy)), "shelf show", 0)
+    fits(told(call(f"shelf drop {first} --yes --json", legacy)), "shelf drop", 0)
+    fits(told(call(f"shelf show {first} --json", legacy)), "shelf show", 12)
+    assert f"{second}_" in call(f"shelf show {second}", legacy).stdout
+    history = told(call("history --json", legacy))
+    assert [one["command"] for one in history["runs"]] == ["shelf drop", "rollback", "rollback", "migrate", "migrate"]
+    assert {"run_id", "command", "ok", "exit_code", "started_at", "seconds", "from_revision", "to_revision"} == set(
+        history["runs"][0]
+    )
+    run_id = history["runs"][1]["run_id"]
+    fits(told(call(f"report {run_id} --json", legacy)), "report", 0)
+    assert "rollback" in call(f"report {run_id}", legacy).stdout
+
+
+def test_backups(call, legacy):
+    """A backup is made, listed, looked at again, and pruned."""
+    made = told(call("backup create --json", legacy))
+    fits(made, "backup create", 0)
+    assert made["path"].rpartition("/")[2] in call("backup list").stdout
+    fits(told(call("backup list --json")), "backup list", 0)
+    fits(told(call(f"backup verify {made['path']} --quick --json")), "backup verify", 0)
+    fits(told(call("backup prune --keep 1 --yes --json")), "backup prune", 0)
+
+
+def test_data(call, migrated, database):
+    """Accounts, import, rejects and undo; nobody's token is in what they print."""
+    with connected(database) as connection:
+        create_pagtive_schema(connection)
+        fill_pagtive(connection, users=20)
+        connection.commit()
+    both = (migrated, database)
+    fits(told(call("users upgrade --json", *both)), "users upgrade", 0)
+    values = told(call("pagtive import --json --max-quarantined 1000", *both))
+    fits(values, "pagtive import", 0)
+    assert "all accounted for" in call("pagtive import --max-quarantined 1000", *both).stdout
+    fits(told(call("pagtive rejects --json", *both)), "pagtive rejects", 0)
+    people = call("users upgrade", *both)
+    assert "0 Feishu and 0 e-mail" in people.stdout
+    fits(told(call(f"pagtive undo {values['run_id']} --yes --json", *both)), "pagtive undo", 0)
+
+
+def test_monitor_prints_an_object_a_line(call, migrated_template):
+    """One a sample, each with the figures; for people one line each."""
+    result = call("monitor --interval 1 --for 1 --json", migrated_template)
+    samples = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(samples) >= 1
+    assert all(set(one) >= KEYS["monitor"] for one in samples)
+    people = call("monitor --interval 1 --for 1", migrated_template).stdout.splitlines()
+    assert all("healthy" in line for line in people)
+
+
+WRONG = {
+    "frob": "there is no frob",
+    "migrate --frob": "there is no --frob",
+    "rollback": "--to is missing",
+    "backup verify": "path is missing",
+    "backup prune --keep 0": "--keep",
+    "migrate --mode online": "only atomic",
+    "verify --area nonsense": "there is no area nonsense",
+    "pagtive import --on-conflict maybe": "--on-conflict maybe is unknown",
+    "monitor --interval 0": "--interval",
+    "status now": "now",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_wrong_use(call, line):
+    """Exit code 2, one line of error and one of advice; with --json one object."""
+    result = call(line)
+    assert (result.exit_code, result.stdout) == (2, "")
+    lines = [one for one in result.stderr.splitlines() if one != "The database is untouched."]
+    assert len(lines) == 2, result.stderr
+    assert WRONG[line] in lines[0]
+    assert lines[1].startswith("hint:  ")
+    values = told(call(f"{line} --json"))
+    assert (values["ok"], values["exit_code"], values["database"]) == (False, 2, "untouched")
+
+
+def test_groups_alone_show_their_help(call):
+    """Whoever types ``tool`` or ``tool shelf`` sees what there is."""
+    for line in ("", "shelf", "users"):
+        result = call(line)
+        assert result.exit_code == 2
+        assert "Commands:" in result.stderr
+
+
+NO_DATABASE = [line for line in READ_ONLY if line not in WITHOUT_DATABASE] + [
+    "migrate",
+    "monitor",
+    "report 1234",
+    "users upgrade",
+]
+
+
+@pytest.mark.parametrize("line", NO_DATABASE)
+def test_without_a_url(call, line):
+    """Exit code 3, and the message names the key."""
+    result = call(line)
+    assert result.exit_code == 3
+    assert "DATABASE_URL" in result.stderr
+    assert told(call(f"{line} --json"))["exit_code"] == 3
+
+
+ASKING = ["rollback --to levels", "adopt", "migrate --no-backup", "backup prune --keep 1", "pagtive undo 1234"]
+
+
+@pytest.mark.parametrize("line", ASKING)
+def test_nobody_to_ask(call, migrated, line):
+    """Without a terminal and without --yes: wrong use, and nothing is touched."""
+    if line == "adopt":
+        execute(migrated, "DROP SCHEMA rollout CASCADE", "DROP TABLE lawsker_schema_version")
+    result = call(line, migrated)
+    assert result.exit_code == 2
+    error, hint, state = result.stderr.splitlines()[-3:]
+    assert "no terminal to ask on" in error
+    assert "--yes" in hint
+    assert state == "The database is untouched."
+    values = told(call(f"{line} --json", migrated))
+    assert (values["exit_code"], values["database"]) == (2, "untouched")
+    assert query(migrated, "SELECT count(*) FROM user_credits") > 0
+
+
+def on_a_terminal(server, directory, line, answer):
+    """Run the command line on a terminal; when it asks, type; return (exit code, all that was shown)."""
+    main, side = pty.openpty()
+    process = subprocess.Popen(
+        # A terminal of its own, so that Ctrl-C becomes a signal.
+        ["setsid", "--ctty", "--wait", sys.executable, PROJECT / "cli.py", *line.split()],
+        stdin=side,
+        stdout=side,
+        stderr=side,
+        cwd=directory,
+        env={**os.environ, "DATABASE_URL": url_of(server), "ROLLOUT_DIR": str(directory / "var"), "TERM": "xterm"},
+    )
+    os.close(side)
+    shown, end, answered = "", time.monotonic() + 60, False
+    while time.monotonic() < end:
+        if select.select([main], [], [], 0.2)[0]:
+            try:
+                data = os.read(main, 65536).decode(errors="replace")
+            except OSError:
+                break
+            shown += data
+            if "[y/N]:" in shown and not answered:
+                os.write(main, answer)
+                answered = True
+        elif process.poll() is not None:
+            break
+    os.close(main)
+    return process.wait(20), shown
+
+
+@pytest.mark.parametrize(("answer", "code", "words"), [(b"\x03", 130, "interrupted"), (b"n\n", 12, "not confirmed")])
+def test_a_question_on_a_terminal(migrated, tmp_path, answer, code, words):
+    """The target is named with the receipt; Ctrl-C ends with 130, no with 12, and nothing has changed."""
+    exit_code, shown = on_a_terminal(migrated, tmp_path, "rollback --to levels", answer)
+    target = migrated.parameters
+    assert f"{target['host']}:{target['port']}/{target['dbname']}" in shown
+    assert "table user_credits" in shown
+    assert words in shown
+    assert (exit_code, "The database is untouched." in shown) == (code, True), shown
+    assert query(migrated, "SELECT to_regnamespace('rollout_shelf')") is None
+    assert query(migrated, "SELECT exit_code FROM rollout.runs ORDER BY number DESC LIMIT 1") == code
+
+
+@pytest.mark.parametrize("as_json", [True, False], ids=["json", ""])
+def test_a_bug(call, migrated_template, monkeypatch, as_json):
+    """Exit code 1, the traceback on stderr; with --json still one object."""
+
+    def broken(*_, **__):
+        raise ZeroDivisionError("nobody expected this")
+
+    monkeypatch.setattr(preview, "preview", broken)
+    result = call("plan --json" if as_json else "plan", migrated_template)
+    assert result.exit_code == 1
+    assert "Traceback" in result.stderr
+    assert "nobody expected this" in result.stderr
+    if as_json:
+        values = told(result)
+        assert (values["exit_code"], values["database"]) == (1, "unknown")
+    else:
+        assert "this is a bug" in result.stderr
+
+
+def test_findings_are_grouped_by_area(call, migrated):
+    """Errors first in each area, each with what to type."""
+    execute(
+        migrated, "DROP INDEX ix_user_credits_last_reset_date", "UPDATE lawyer_levels SET name = 'x' WHERE level = 2"
+    )
+    result = call("verify", migrated)
+    assert result.exit_code == 9
+    lines = result.stdout.splitlines()
+    assert lines.index("structure") > lines.index("data")
+    assert any(line.startswith("  ✗ ix_user_credits_last_reset_date: ") for line in lines)
+    assert any(line.startswith("  ! lawyer_levels.name: ") for line in lines)
+    assert any(line.startswith("      → ") for line in lines)
+
+
+def test_adopt_lists_what_is_not_there(call, legacy):
+    """Counts for each family, the odd ones by name, the older tool chain, and what to do next."""
+    shown = call("adopt --yes", legacy).stdout
+    assert re.search(r"(?m)^  baseline +\d+ +0 +0$", shown)
+    assert re.search(r"(?m)^  pagtive +0 +\d+ +0$", shown)
+    assert "missing: column users.role" in shown
+    assert "008_enhance_lawyer_qualification" in shown
+    assert "Next: tool migrate" in shown.splitlines()[-1]
