@@ -97,6 +97,9 @@ def verify(
     *,
     area: Annotated[list[str] | None, typer.Option(help="Only these areas (repeatable). / 仅检查这些方面。")] = None,
     at: Annotated[str | None, typer.Option(help="Against this revision. / 按此版本检查。")] = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read every row, however many. / 读取每一行，不限数量。")
+    ] = False,
     html: Html = None,
     json: Json = False,
 ) -> None:
@@ -116,7 +119,7 @@ def verify(
                 hint = say("One of: {areas}", areas=", ".join(known))
                 raise WrongUse(say("there is no area {name}", name=name), hint=hint)
         try:
-            check_all(load(), run, areas=area or [], at=at)
+            check_all(load(), run, areas=area or [], at=at, deep=deep)
         finally:
             if html is not None:
                 from rollout.report import render_html

@@ -10,6 +10,7 @@ from rollout.checks import (  # noqa: F401 - they register
     accounts,
     business,
     data,
+    every_row,
     legacy,
     performance,
     preflight,
@@ -17,6 +18,7 @@ from rollout.checks import (  # noqa: F401 - they register
     seeds,
     sign_in,
     structure,
+    workspaces,
 )
 from rollout.checks.registry import CHECKS, Area, Outcome, Subject, run_checks
 from rollout.database import describe, engine_for, server_major
@@ -25,11 +27,11 @@ from rollout.findings import Finding
 from rollout.messages import say
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
     from sqlalchemy import Connection
 
-    from rollout.run import Run
+    from rollout.run import Listener, Run
     from rollout.settings import Settings
 
 
@@ -49,41 +51,46 @@ def subject_at(connection: Connection, revision: str | None, *, in_upgrade: bool
     )
 
 
-def run_areas(subject: Subject, areas: Collection[Area]) -> Outcome:
-    """Run every check of these areas."""
-    return run_checks([check for check in CHECKS.values() if check.area in areas], subject)
+def run_areas(subject: Subject, areas: Collection[Area], listener: Listener | None = None) -> Outcome:
+    """Run every check of these areas; ``listener`` hears how far it is."""
+    return run_checks([check for check in CHECKS.values() if check.area in areas], subject, listener)
 
 
 VERIFIED = tuple(area for area in Area if area is not Area.PREFLIGHT)
 
 
-def verify(settings: Settings, run: Run, *, areas: Iterable[str] = (), at: str | None = None) -> None:
+BOUND_SECONDS = 60.0
+"""How long a statement of ``verify`` may take where nobody set ROLLOUT_STATEMENT_TIMEOUT; none with ``--deep``."""
+
+
+def verify(
+    settings: Settings, run: Run, *, areas: Collection[str] = (), at: str | None = None, deep: bool = False
+) -> None:
     """Run the checks in one read-only transaction; raise ``VerificationFailed`` where one found an error.
 
-    ``areas``: names of areas (none: all). ``at``: verify against this revision instead of the database's own. Needs
-    read rights only; works on a replica.
+    ``areas``: names of areas (none: all). ``at``: verify against this revision instead of the database's own. ``deep``:
+    read every row of ours, and put a fingerprint of each table into the result (``content``). Needs read rights only;
+    works on a replica.
     """
-    chosen = [area for area in VERIFIED if not areas or area.value in set(areas)]
+    chosen = [area for area in VERIFIED if not areas or area.value in areas]
+    limit = settings.statement_timeout or (0.0 if deep else BOUND_SECONDS)
     engine = engine_for(settings.target)
     try:
         with run.step("connect"), engine.connect() as connection:
             run.target = describe(connection, settings.target)
-        with run.step("verify") as step, engine.connect() as connection:
-            read_only(connection, settings)
-            revision = plan.resolve(at) if at else plan.current(connection)
-            outcome = run_areas(replace(subject_at(connection, revision), settings=settings), chosen)
-            if revision is None:
-                outcome.failed += 1
-                outcome.findings.append(
-                    Finding(
-                        "database",
-                        say("no revision of ours is recorded: the database has not been upgraded"),
-                        say("tool preflight, then tool migrate; `tool adopt` if it was upgraded by hand."),
-                        check="revision_is_recorded",
-                        area=Area.STRUCTURE.value,
-                    )
-                )
-            step.detail = say("revision {revision}", revision=revision or "-")
+        with engine.connect() as connection:
+            read_only(connection, replace(settings, statement_timeout=limit))
+            with run.step("verify") as step:
+                revision = plan.resolve(at) if at else plan.current(connection)
+                subject = replace(subject_at(connection, revision), settings=settings, deep=deep)
+                outcome = run_areas(subject, chosen, run.listener)
+                if revision is None:
+                    outcome.failed += 1
+                    outcome.findings.append(_not_upgraded())
+                step.detail = say("revision {revision}", revision=revision or "-")
+            _sampled(run, subject)
+            if "content" in subject.shared:
+                run.result["content"] = subject.shared["content"]
         run.result["revision"] = revision
         report(run, outcome)
     finally:
@@ -91,12 +98,33 @@ def verify(settings: Settings, run: Run, *, areas: Iterable[str] = (), at: str |
     stop_on_errors(outcome, database=UNTOUCHED)
 
 
+def _not_upgraded() -> Finding:
+    """Say that no revision of ours is recorded."""
+    return Finding(
+        "database",
+        say("no revision of ours is recorded: the database has not been upgraded"),
+        say("tool preflight, then tool migrate; `tool adopt` if it was upgraded by hand."),
+        check="revision_is_recorded",
+        area=Area.STRUCTURE.value,
+    )
+
+
+def _sampled(run: Run, subject: Subject) -> None:
+    """Say which tables were too big to be read whole."""
+    run.result["sampled"] = [{"table": table, "rows": rows} for table, rows in subject.sampled.items()]
+    for table, rows in subject.sampled.items():
+        run.listener.note(
+            say("{table} has about {rows} rows: a sample was looked at; --deep reads them all", table=table, rows=rows)
+        )
+
+
 def read_only(connection: Connection, settings: Settings) -> None:
     """Begin a read-only transaction that waits for nobody."""
     connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(settings.lock_timeout * 1000)}")
     connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(settings.statement_timeout * 1000)}")
-    connection.exec_driver_sql("SET LOCAL search_path = public")
+    # Compiling queries that run once costs more than it brings.
+    connection.exec_driver_sql("SET LOCAL search_path = public; SET LOCAL jit = off")
 
 
 def report(run: Run, outcome: Outcome) -> None:

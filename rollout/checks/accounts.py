@@ -1,4 +1,4 @@
-"""Accounts: types agree with roles, one primary account a user, Feishu ids agree, demo accounts have what they show."""
+"""Accounts: one primary account a user, Feishu ids agree, demo accounts have what they show."""
 
 from __future__ import annotations
 
@@ -7,65 +7,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from rollout.checks import seeds
-from rollout.checks.data import TYPE_BY_ROLES
 from rollout.checks.registry import Area, Subject, check
 from rollout.findings import ERROR, WARNING, Finding
 from rollout.messages import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_SETTLED = "u.account_type IN ('user', 'lawyer', 'admin')"
-"""New users are ``pending`` or ``lawyer_pending`` until somebody decides: no type of theirs is wrong."""
-
-
-@check(Area.BUSINESS, needs=("column users.account_type",))
-def account_types_agree_with_roles(subject: Subject) -> Iterator[Finding]:
-    """No user has another account type than the roles make (a warning); new users may be pending."""
-    rows = subject.connection.exec_driver_sql(
-        "SELECT found, expected, count(*) FROM"
-        f" (SELECT u.account_type AS found, {TYPE_BY_ROLES} AS expected"
-        f" FROM {subject.rows('users')} AS u WHERE {_SETTLED}) AS types"
-        " WHERE found <> expected GROUP BY found, expected ORDER BY found, expected"
-    )
-    for found, expected, count in rows:
-        yield Finding(
-            "users.account_type",
-            say(
-                "{count} user(s) of type {found} have roles that make the type {expected}",
-                count=count,
-                found=found,
-                expected=expected,
-            ),
-            f"UPDATE users u SET account_type = '{expected}'"
-            f" WHERE account_type = '{found}' AND {TYPE_BY_ROLES} = '{expected}';",
-            WARNING,
-        )
-
-
-@check(Area.BUSINESS, needs=("table workspace_mappings", "column users.account_type"))
-def workspace_types_agree_with_roles(subject: Subject) -> Iterator[Finding]:
-    """No workspace has another type than its user's roles make (a warning); demo workspaces may."""
-    rows = subject.connection.exec_driver_sql(
-        "SELECT found, expected, count(*) FROM"
-        f" (SELECT m.workspace_type AS found, {TYPE_BY_ROLES} AS expected"
-        f" FROM {subject.rows('workspace_mappings')} AS m JOIN users u ON u.id = m.user_id"
-        f" WHERE {_SETTLED} AND NOT m.is_demo) AS types"
-        " WHERE found <> expected GROUP BY found, expected ORDER BY found, expected"
-    )
-    for found, expected, count in rows:
-        yield Finding(
-            "workspace_mappings.workspace_type",
-            say(
-                "{count} workspace(s) of type {found} have users whose roles make the type {expected}",
-                count=count,
-                found=found,
-                expected=expected,
-            ),
-            f"UPDATE workspace_mappings m SET workspace_type = '{expected}' FROM users u WHERE u.id = m.user_id"
-            f" AND {_SETTLED} AND NOT m.is_demo AND workspace_type = '{found}' AND {TYPE_BY_ROLES} = '{expected}';",
-            WARNING,
-        )
 
 
 @check(Area.BUSINESS, needs=("table user_accounts",))

@@ -1,4 +1,4 @@
-"""Data: initial rows for existing users, workspaces, sequences, and references that lead somewhere."""
+"""Data: initial rows for existing users, sequences, and references that lead somewhere."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ _SEEN = (
 )
 
 
-def _initial_rows(subject: Subject, rows: InitialRows) -> Iterator[Finding]:
-    """Yield users without their row: an error for those who were there at the upgrade, else a warning."""
+def initial_rows(subject: Subject, rows: InitialRows) -> Iterator[Finding]:
+    """Yield users without their row: an error for those whom the upgrade saw, else a warning."""
     source = f"FROM {subject.rows('users')} AS u WHERE {rows.missing}"
     missing = subject.connection.exec_driver_sql(f"SELECT count(*) {source}").scalar_one()
     early = missing if missing and subject.in_upgrade else 0
@@ -108,73 +108,16 @@ def _upgrade(subject: Subject, table: str) -> dict[str, Any] | None:
     return dict(row._mapping) if row is not None else None  # noqa: SLF001 - SQLAlchemy's public name
 
 
-@check(Area.DATA, needs=("table workspace_mappings",))
-def every_user_has_a_workspace(subject: Subject) -> Iterator[Finding]:
-    """Every user has a workspace mapping."""
-    yield from _initial_rows(subject, INITIAL_ROWS[0])
-
-
 @check(Area.DATA, needs=("table lawyer_level_details",))
 def every_lawyer_has_a_level(subject: Subject) -> Iterator[Finding]:
     """Every user with the role Lawyer has a row of level details."""
-    yield from _initial_rows(subject, INITIAL_ROWS[1])
+    yield from initial_rows(subject, INITIAL_ROWS[1])
 
 
 @check(Area.DATA, needs=("table user_credits",))
 def every_client_has_credits(subject: Subject) -> Iterator[Finding]:
     """Every user with the role User or Institution has a row of credits."""
-    yield from _initial_rows(subject, INITIAL_ROWS[2])
-
-
-@check(Area.DATA, needs=("column users.workspace_id", "table workspace_mappings"))
-def workspaces_agree(subject: Subject) -> Iterator[Finding]:
-    """A user's workspace id is the one of the mapping; demo workspaces may be another's."""
-    different = "m.user_id = u.id AND NOT m.is_demo AND m.workspace_id IS DISTINCT FROM u.workspace_id"
-    count = subject.connection.exec_driver_sql(
-        f"SELECT count(*) FROM {subject.rows('users')} AS u JOIN workspace_mappings m ON {different}"
-    ).scalar_one()
-    if count:
-        yield Finding(
-            "workspace_mappings.workspace_id",
-            say("{count} mapping(s) name another workspace than their user", count=count),
-            f"SELECT u.id, u.workspace_id, m.workspace_id FROM users u JOIN workspace_mappings m ON {different};",
-        )
-
-
-@check(Area.DATA, needs=("column users.workspace_id",))
-def workspace_ids_are_there(subject: Subject) -> Iterator[Finding]:
-    """Every user has a workspace id; one of another form than ws- and 32 hex digits (there before us) is a warning."""
-    missing, malformed = subject.connection.exec_driver_sql(
-        "SELECT count(*) FILTER (WHERE coalesce(btrim(workspace_id), '') = ''),"
-        f" count(*) FILTER (WHERE workspace_id !~ '^ws-[0-9a-f]{{32}}$') FROM {subject.rows('users')} AS u"
-    ).one()
-    if missing:
-        yield Finding(
-            "users.workspace_id",
-            say("{count} user(s) have no workspace id", count=missing),
-            "UPDATE users SET workspace_id = DEFAULT WHERE coalesce(btrim(workspace_id), '') = '';",
-        )
-    elif malformed:
-        yield Finding(
-            "users.workspace_id",
-            say("{count} workspace id(s) have another form than ws-<32 hex digits>", count=malformed),
-            "SELECT id, workspace_id FROM users WHERE workspace_id !~ '^ws-[0-9a-f]{32}$';",
-            WARNING,
-        )
-
-
-@check(Area.DATA, needs=("column users.workspace_id",))
-def workspace_ids_are_unique(subject: Subject) -> Iterator[Finding]:
-    """No two users have one workspace id."""
-    query = "SELECT workspace_id FROM users WHERE workspace_id IS NOT NULL GROUP BY 1 HAVING count(*) > 1"
-    sampled = subject.rows("users")
-    if sampled != "users":
-        other = "EXISTS (SELECT FROM users o WHERE o.workspace_id = u.workspace_id AND o.id <> u.id)"
-        count = subject.connection.exec_driver_sql(f"SELECT count(*) FROM {sampled} AS u WHERE {other}").scalar_one()
-    else:
-        count = subject.connection.exec_driver_sql(f"SELECT count(*) FROM ({query}) AS several").scalar_one()
-    if count:
-        yield Finding("users.workspace_id", say("{count} workspace id(s) are there twice", count=count), f"{query};")
+    yield from initial_rows(subject, INITIAL_ROWS[2])
 
 
 _REFERENCES = re.compile(r"FOREIGN KEY \((?P<columns>[^)]+)\) REFERENCES (?P<table>[\w.\"]+)\((?P<referred>[^)]+)\)")

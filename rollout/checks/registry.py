@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from rollout.catalog import Catalog
     from rollout.manifest import Manifest
+    from rollout.run import Listener
     from rollout.settings import Settings
 
 
@@ -66,15 +67,24 @@ class Subject:
         """The tables of which checks read a sample only, and about how many rows each has; filled as they run."""
         return {}
 
+    @cached_property
+    def shared(self) -> dict[str, Any]:
+        """What one check found out for others too, so that big tables are read once; filled as they run."""
+        return {}
+
+    def is_sampled(self, table: str) -> bool:
+        """Tell whether checks read only a sample of a table's pages."""
+        return not (self.deep or self.in_upgrade) and self._sizes.get(table, (0, 0))[0] > WHOLE_PAGES
+
     def rows(self, table: str) -> str:
         """Return a table as an item of FROM: whole, or a random sample of its pages where it is very big.
 
         A sample turns off joins that read the other side whole, for the rest of the check (its savepoint).
         https://www.postgresql.org/docs/current/sql-select.html#SQL-FROM
         """
-        pages, rows = self._sizes.get(table, (0, 0))
-        if self.deep or self.in_upgrade or pages <= WHOLE_PAGES:
+        if not self.is_sampled(table):
             return quote(table)
+        pages, rows = self._sizes[table]
         self.sampled[table] = rows
         self.connection.exec_driver_sql("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
         return f"(SELECT * FROM {quote(table)} TABLESAMPLE SYSTEM ({100 * SAMPLED_PAGES / pages:.6f}))"
@@ -177,12 +187,15 @@ class Outcome:
         }
 
 
-def run_checks(checks: Iterable[Check], subject: Subject) -> Outcome:
+def run_checks(checks: Iterable[Check], subject: Subject, listener: Listener | None = None) -> Outcome:
     """Run every check whose objects are there, whole, at this revision; report all, then let the caller stop."""
     outcome = Outcome(0, 0, [])
-    for one in checks:
-        if not all(subject.has_whole(key) for key in one.needs) or (one.deep and not subject.deep):
-            continue
+    chosen = [
+        one for one in checks if all(subject.has_whole(key) for key in one.needs) and (subject.deep or not one.deep)
+    ]
+    for number, one in enumerate(chosen):
+        if listener is not None:
+            listener.progress("verify", number, len(chosen), "checks")
         found = [
             Finding(finding.subject, finding.problem, finding.hint, finding.severity, one.name, one.area.value)
             for finding in _run(one, subject)

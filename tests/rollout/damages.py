@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rollout.checks.registry import CHECKS, run_checks
@@ -31,5 +31,5 @@ class Damage:
 
 
 def findings(subject: Subject, check: str) -> list[Finding]:
-    """Run one check."""
-    return run_checks([CHECKS[check]], subject).findings
+    """Run one check on the database as it is now: nothing is remembered from before."""
+    return run_checks([CHECKS[check]], replace(subject)).findings

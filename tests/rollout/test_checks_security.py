@@ -126,7 +126,7 @@ def test_several_tables_of_another_owner_are_one_finding(subject: Subject) -> No
     subject.connection.exec_driver_sql(f"CREATE ROLE {ROLE}; ALTER TABLE users OWNER TO {ROLE}")
     (found,) = findings(subject, "our_tables_have_the_owner_of_users")
     assert f"ALTER TABLE lawyer_levels OWNER TO {ROLE};" in found.hint
-    assert f"ALTER TABLE case_matching_stats OWNER TO {ROLE};" in found.hint
+    assert f"ALTER VIEW case_matching_stats OWNER TO {ROLE};" in found.hint
 
 
 @pytest.fixture

@@ -1,0 +1,153 @@
+"""Workspaces: every user has one, the same in users and mappings, of the type that the user's roles make."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rollout.checks.data import INITIAL_ROWS, TYPE_BY_ROLES, initial_rows
+from rollout.checks.registry import Area, Subject, check
+from rollout.findings import WARNING, Finding
+from rollout.messages import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NEEDS = ("column users.workspace_id", "column users.account_type", "table workspace_mappings")
+
+_SETTLED = ("user", "lawyer", "admin")
+"""New users are ``pending`` or ``lawyer_pending`` until somebody decides: no type of theirs is wrong."""
+
+# Set against set, where TYPE_BY_ROLES asks for each user: at a million users half the time.
+_OVERVIEW = """
+SELECT u.account_type, m.workspace_type, m.user_id IS NULL AS unmapped, coalesce(m.is_demo, false) AS is_demo,
+       CASE WHEN h.lawyer THEN 'lawyer' WHEN h.lawyer IS NOT NULL THEN 'admin' ELSE 'user' END AS expected,
+       count(*) AS users, count(*) FILTER (WHERE m.workspace_id IS DISTINCT FROM u.workspace_id) AS different
+FROM {users} AS u
+LEFT JOIN workspace_mappings m ON m.user_id = u.id
+LEFT JOIN LATERAL (
+    SELECT ur.user_id, bool_or(r.name = 'Lawyer') AS lawyer FROM user_roles ur JOIN roles r ON r.id = ur.role_id
+    WHERE r.name IN ('Lawyer', 'Admin') {of_user} GROUP BY ur.user_id
+) AS h ON h.user_id = u.id
+GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+"""
+
+
+def _overview(subject: Subject) -> list[Any]:
+    """Return how many users there are of each combination of types and workspaces; read once for all checks."""
+    if "workspaces" not in subject.shared:
+        of_user = "AND ur.user_id = u.id" if subject.is_sampled("users") else ""
+        query = _OVERVIEW.format(users=subject.rows("users"), of_user=of_user)
+        subject.shared["workspaces"] = subject.connection.exec_driver_sql(query).all()
+    rows: list[Any] = subject.shared["workspaces"]
+    return rows
+
+
+@check(Area.DATA, needs=_NEEDS)
+def every_user_has_a_workspace(subject: Subject) -> Iterator[Finding]:
+    """Every user has a workspace mapping (who came after the upgrade and has none is a warning)."""
+    if any(row.unmapped for row in _overview(subject)):
+        yield from initial_rows(subject, INITIAL_ROWS[0])
+
+
+@check(Area.DATA, needs=_NEEDS)
+def workspaces_agree(subject: Subject) -> Iterator[Finding]:
+    """A user's workspace id is the one of the mapping; demo workspaces may be another's."""
+    count = sum(row.different for row in _overview(subject) if not row.unmapped and not row.is_demo)
+    if count:
+        yield Finding(
+            "workspace_mappings.workspace_id",
+            say("{count} mapping(s) name another workspace than their user", count=count),
+            "SELECT u.id, u.workspace_id, m.workspace_id FROM users u JOIN workspace_mappings m"
+            " ON m.user_id = u.id AND NOT m.is_demo AND m.workspace_id IS DISTINCT FROM u.workspace_id;",
+        )
+
+
+# Three plain functions take half as long as a regular expression.
+_MALFORMED = (
+    "length(workspace_id) <> 35 OR left(workspace_id, 3) <> 'ws-'"
+    " OR ltrim(substr(workspace_id, 4), '0123456789abcdef') <> ''"
+)
+
+
+@check(Area.DATA, needs=("column users.workspace_id",))
+def workspace_ids_are_there(subject: Subject) -> Iterator[Finding]:
+    """Every user has a workspace id; one of another form than ws- and 32 hex digits (there before us) is a warning."""
+    missing, malformed = subject.connection.exec_driver_sql(
+        "SELECT count(*) FILTER (WHERE coalesce(btrim(workspace_id), '') = ''),"
+        f" count(*) FILTER (WHERE {_MALFORMED}) FROM {subject.rows('users')} AS u"
+    ).one()
+    if missing:
+        yield Finding(
+            "users.workspace_id",
+            say("{count} user(s) have no workspace id", count=missing),
+            "UPDATE users SET workspace_id = DEFAULT WHERE coalesce(btrim(workspace_id), '') = '';",
+        )
+    elif malformed:
+        yield Finding(
+            "users.workspace_id",
+            say("{count} workspace id(s) have another form than ws-<32 hex digits>", count=malformed),
+            "SELECT id, workspace_id FROM users WHERE workspace_id !~ '^ws-[0-9a-f]{32}$';",
+            WARNING,
+        )
+
+
+@check(Area.DATA, needs=("column users.workspace_id",))
+def workspace_ids_are_unique(subject: Subject) -> Iterator[Finding]:
+    """No two users have one workspace id."""
+    query = "SELECT workspace_id FROM users WHERE workspace_id IS NOT NULL GROUP BY 1 HAVING count(*) > 1"
+    several = f"({query}) AS several"
+    if subject.is_sampled("users"):
+        other = "EXISTS (SELECT FROM users o WHERE o.workspace_id = u.workspace_id AND o.id <> u.id)"
+        several = f"{subject.rows('users')} AS u WHERE {other}"
+    count = subject.connection.exec_driver_sql(f"SELECT count(*) FROM {several}").scalar_one()
+    if count:
+        yield Finding("users.workspace_id", say("{count} workspace id(s) are there twice", count=count), f"{query};")
+
+
+def _wrong(subject: Subject, column: str) -> list[tuple[str, str, int]]:
+    """Return (found, expected, count) of each type that differs from what roles make."""
+    counts: dict[tuple[str, str], int] = {}
+    for row in _overview(subject):
+        found = getattr(row, column)
+        if row.account_type in _SETTLED and found not in {None, row.expected}:
+            if column == "workspace_type" and row.is_demo:
+                continue
+            counts[found, row.expected] = counts.get((found, row.expected), 0) + row.users
+    return [(found, expected, count) for (found, expected), count in sorted(counts.items())]
+
+
+@check(Area.BUSINESS, needs=_NEEDS)
+def account_types_agree_with_roles(subject: Subject) -> Iterator[Finding]:
+    """No user has another account type than the roles make (a warning); new users may be pending."""
+    for found, expected, count in _wrong(subject, "account_type"):
+        yield Finding(
+            "users.account_type",
+            say(
+                "{count} user(s) of type {found} have roles that make the type {expected}",
+                count=count,
+                found=found,
+                expected=expected,
+            ),
+            f"UPDATE users u SET account_type = '{expected}'"
+            f" WHERE account_type = '{found}' AND {TYPE_BY_ROLES} = '{expected}';",
+            WARNING,
+        )
+
+
+@check(Area.BUSINESS, needs=_NEEDS)
+def workspace_types_agree_with_roles(subject: Subject) -> Iterator[Finding]:
+    """No workspace has another type than its user's roles make (a warning); demo workspaces may."""
+    for found, expected, count in _wrong(subject, "workspace_type"):
+        yield Finding(
+            "workspace_mappings.workspace_type",
+            say(
+                "{count} workspace(s) of type {found} have users whose roles make the type {expected}",
+                count=count,
+                found=found,
+                expected=expected,
+            ),
+            f"UPDATE workspace_mappings m SET workspace_type = '{expected}' FROM users u WHERE u.id = m.user_id"
+            f" AND u.account_type IN ('user', 'lawyer', 'admin') AND NOT m.is_demo"
+            f" AND workspace_type = '{found}' AND {TYPE_BY_ROLES} = '{expected}';",
+            WARNING,
+        )
