@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commands.frame import Json, WrongUse, Yes, ask, command, where
-from rollout.errors import ConfigurationError
+from commands.frame import Json, WrongUse, Yes, ask, command
+from rollout.errors import ConfigurationError, RolloutError
 from rollout.messages import say
 from rollout.settings import SOURCE_KEY, load, rollout_directory
 
@@ -16,13 +16,21 @@ if TYPE_CHECKING:
     from rollout.restore_plan import RestorePlan
 
 Jobs = Annotated[int, typer.Option(min=1, max=64, help="Parallel jobs. / 并行任务数。")]
+On = Annotated[
+    str | None,
+    typer.Option("--on", metavar="embedded|URL", help="Restore it there, not beside the original. / 在别处恢复验证。"),
+]
 
 
 def create(
     *,
     source: Annotated[bool, typer.Option("--source", help="Back up the Pagtive source. / 备份 Pagtive 源库。")] = False,
-    prove: Annotated[bool, typer.Option(help="Prove it by a restore. / 通过恢复来验证。")] = True,
+    no_proof: Annotated[bool, typer.Option("--no-proof", help="Do not restore it. / 不做恢复验证。")] = False,
+    on: On = None,
     jobs: Jobs = 2,
+    compress: Annotated[
+        str | None, typer.Option(metavar="METHOD[:LEVEL]", help="As pg_dump's: zstd, lz4, gzip:1. / 压缩方式。")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make a backup, and prove that it restores to the same content. / 创建备份并验证。
@@ -42,7 +50,8 @@ def create(
                     "Set {key}=postgresql://user@host:5432/database in the environment or in .env", key=SOURCE_KEY
                 ),
             )
-        make(settings, run, server=settings.source if source else None, jobs=jobs, prove=prove)
+        server = settings.source if source else None
+        make(settings, run, server=server, jobs=jobs, compress=compress, prove=not no_proof, on=on)
 
 
 def list_(*, json: Json = False) -> None:
@@ -62,6 +71,7 @@ def verify(
     path: Annotated[Path, typer.Argument(help="The backup's directory. / 备份目录。")],
     *,
     quick: Annotated[bool, typer.Option("--quick", help="Hashes only, no restore. / 只校验文件。")] = False,
+    on: On = None,
     json: Json = False,
 ) -> None:
     """Prove a backup again. / 重新验证备份。
@@ -74,36 +84,55 @@ def verify(
 
     with command("backup verify", as_json=json) as run:
         run.result |= {"proven": False, "findings": []}
-        prove(path, run=run, settings=None if quick else load(), quick=quick)
+        prove(path, run=run, settings=None if quick else load(), quick=quick, on=on)
 
 
 def prune(
     *,
-    keep: Annotated[int, typer.Option(min=1, help="How many to keep. / 保留份数。")],
+    keep: Annotated[int, typer.Option(min=0, help="How many to keep of each database. / 每个库保留份数。")] = 0,
+    keep_days: Annotated[float, typer.Option(min=0, help="Keep what is younger. / 保留最近几天的备份。")] = 0.0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also what runs in history point to. / 历史记录引用的也删除。")
+    ] = False,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Delete old backups, never the last proven one. / 清理旧备份。
+    """Delete old backups, never the last proven one nor one that a run in history points to. / 清理旧备份。
 
-    Example: tool backup prune --keep 3
+    Example: tool backup prune --keep 3 --keep-days 30
 
-    示例：tool backup prune --keep 3
+    示例：tool backup prune --keep 3 --keep-days 30
     """
     from rollout.backup import prune as delete
+    from rollout.backup_history import pointed
 
-    with command("backup prune", as_json=json, removed=[]) as run:
+    with command("backup prune", as_json=json, removed=[], kept={}) as run:
+        if not keep and not keep_days:
+            raise WrongUse(say("nothing says what to keep"), hint=say("--keep N, --keep-days D, or both."))
         directory = rollout_directory() / "backups"
+        named: set[str] = set()
+        if not force:
+            try:
+                named = pointed(load())
+            except RolloutError as error:
+                reason = say("which backups the runs in history point to cannot be read: {reason}", reason=error.message)
+                raise type(error)(reason, hint=say("{hint} --force asks no history.", hint=error.hint)) from error
         question = say(
-            "Delete all but the newest {keep} backups of each database in {path}?", keep=keep, path=directory
+            "Delete the backups in {path}, but the newest {keep} of each database and those of the last {days} days?",
+            path=directory,
+            keep=keep,
+            days=f"{keep_days:g}",
         )
         if not ask(question, yes=yes):
             raise WrongUse(say("not confirmed"), hint=say("Answer y, or call with --yes."))
-        run.result["removed"] = [str(path) for path in delete(directory, keep)]
+        done = delete(directory, keep=keep, keep_days=keep_days, pointed=named, force=force)
+        run.result |= {"removed": [str(path) for path in done.removed], "kept": done.kept}
 
 
 def restore(
     path: Annotated[Path, typer.Argument(help="The backup's directory. / 备份目录。")],
     *,
+    jobs: Jobs = 2,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
@@ -121,6 +150,7 @@ def restore(
         def confirm(plan: RestorePlan) -> bool:
             for line in plan.lines():
                 run.listener.note(line)
-            return ask(say("{place}: swap the restored database in?", place=where(settings)), yes=yes)
+            place = f"{plan.server}/{plan.dbname}"
+            return ask(say("{place}: swap the restored database in?", place=place), yes=yes)
 
-        bring_back(settings, run, path, confirm=confirm)
+        bring_back(settings, run, path, confirm=confirm, jobs=jobs)

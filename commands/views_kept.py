@@ -62,6 +62,8 @@ def _backup_prune(run: Run, speak: Speaker) -> Iterator[str]:
     """Name what was deleted."""
     for path in run.result.get("removed", []):
         yield speak(say("deleted: {path}", path=path))
+    for name, why in run.result.get("kept", {}).items():
+        yield speak(say("kept: {name}: {why}", name=name, why=why))
     if not run.exit_code:
         yield speak(say("{count} backup(s) deleted", count=len(run.result.get("removed", []))))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import shutil
 from contextlib import contextmanager
@@ -12,20 +14,23 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import DBAPIError
 
 from rollout import backup_manifest
+from rollout.archive import read_back
 from rollout.backup_dump import DumpJob, make, server_says
-from rollout.backup_manifest import DUMP, Manifest
-from rollout.backup_store import BackupInfo, list_backups, prune
+from rollout.backup_files import DUMP, PROOF, check_files, finding, fsync
+from rollout.backup_proof import has_strange_proof, read_proof
+from rollout.backup_store import BackupInfo, clean_up, list_backups, prune
 from rollout.database import describe, engine_for, first_line, sqlstate
 from rollout.errors import BackupFailed
 from rollout.messages import say
-from rollout.postgres_tools import read_back, tool_for
+from rollout.postgres_tools import tool_for
 from rollout.prove import prove as prove_backup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from rollout.backup_manifest import Proof
+    from rollout.backup_manifest import Manifest
+    from rollout.backup_proof import Proof
     from rollout.postgres_tools import Tool
     from rollout.run import Run
     from rollout.settings import Server, Settings
@@ -51,7 +56,7 @@ class Backup:
         """Return the keys of cli.md."""
         return {
             "path": str(self.path),
-            "bytes": self.manifest.bytes,
+            "bytes": self.manifest.size,
             "proven": self.proof is not None,
             "tables": [
                 {"schema": t.schema, "name": t.name, "rows": t.rows, "fingerprint": t.fingerprint}
@@ -62,12 +67,13 @@ class Backup:
 
 def create(
     settings: Settings, run: Run, *, server: Server | None = None, jobs: int = 2, compress: str | None = None,
-    prove: bool = False,
+    prove: bool = False, on: str | None = None,
 ) -> Backup:  # fmt: skip
-    """Back up a database (default: the target) into ``settings.backups``; ``prove``: and prove it.
+    """Back up a database (default: the target) into ``settings.backups``; ``prove``: and prove it (``on``: elsewhere).
 
-    ``compress`` as pg_dump's --compress. In ``run.result``: cli.md's keys where the command is a backup one, else
-    ``backup``, the path. Raises ``BackupFailed``, ``LockNotAcquired``, ``PreflightFailed`` (no fitting pg_dump).
+    ``compress`` as pg_dump's --compress. What killed runs left is removed. In ``run.result``: cli.md's keys where the
+    command is a backup one, else ``backup``, the path. Raises ``BackupFailed``, ``LockNotAcquired``,
+    ``PreflightFailed`` (no fitting pg_dump).
     https://www.postgresql.org/docs/current/app-pgdump.html, functions-admin.html (pg_export_snapshot)
     """
     server = server or settings.target
@@ -80,6 +86,8 @@ def create(
             tool = tool_for("pg_dump", target.major)
             reader = tool_for("pg_restore", 0, oldest=tool.major)
             name = _name(target.dbname, run)
+            for left in clean_up(settings.backups):
+                run.listener.note(say("removed {name}, which a killed run had left", name=left.name))
             with _partial(settings.backups, name) as partial:
                 wait_at_most = settings.lock_timeout or _LONGEST_LOCK_WAIT
                 database = server.to_database(target.dbname)
@@ -88,13 +96,14 @@ def create(
                 )
                 with run.step("backup") as step:
                     manifest = make(job)
-                    step.detail = say("{bytes} bytes, {tables} tables", bytes=manifest.bytes,
+                    step.detail = say("{bytes} bytes, {tables} tables", bytes=manifest.size,
                                       tables=len(manifest.contents.tables))  # fmt: skip
-                _read_back(run, partial, reader)
+                if not prove:  # the proof reads everything
+                    _read_back(run, partial, reader)
                 path = _publish(partial, settings.backups / name)
     finally:
         engine.dispose()
-    proof = prove_backup(settings, run, path, manifest, jobs=jobs) if prove else None
+    proof = prove_backup(settings, run, path, manifest, jobs=jobs, on=on) if prove else None
     return _told(run, Backup(path, manifest, proof))
 
 
@@ -135,9 +144,13 @@ def _partial(backups: Path, name: str) -> Iterator[Path]:
     backups.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = backups / f".{name}.partial"
     partial.mkdir(mode=0o700)
+    held = os.open(partial, os.O_RDONLY)
     try:
+        # While we hold this lock, nobody takes it for what a killed run left (``backup_store.clean_up``).
+        fcntl.flock(held, fcntl.LOCK_EX)
         yield partial
     finally:
+        os.close(held)
         if partial.exists():
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -145,7 +158,7 @@ def _partial(backups: Path, name: str) -> Iterator[Path]:
 def _publish(partial: Path, path: Path) -> Path:
     """Give a whole backup its name."""
     partial.rename(path)
-    backup_manifest.fsync(path.parent)
+    fsync(path.parent)
     return path
 
 
@@ -160,8 +173,8 @@ def _read_back(run: Run, directory: Path, tool: Tool) -> None:
             )
 
 
-def check(path: Path, run: Run, *, quick: bool = False) -> Manifest:
-    """Check that a backup is what it was: manifest, every file's hash, and (not ``quick``) the whole archive read back.
+def check(path: Path, run: Run) -> Manifest:
+    """Check that a backup is what it was: its manifest, and every file's hash.
 
     Raises ``BackupFailed`` with a finding for every file that is not.
     """
@@ -171,10 +184,12 @@ def check(path: Path, run: Run, *, quick: bool = False) -> Manifest:
     def told(size: int) -> None:
         nonlocal done
         done += size
-        run.listener.progress("check files", done, manifest.bytes, "bytes")
+        run.listener.progress("check files", min(done, manifest.size), manifest.size, "bytes")
 
     with run.step("check files") as step:
-        findings = backup_manifest.check_files(path, manifest, told)
+        findings = check_files(path, manifest.files, told)
+        if has_strange_proof(path):
+            findings.append(finding(PROOF, say("it is not a proof of this backup")))
         if findings:
             first = f"{findings[0].subject}: {findings[0].problem}"
             raise BackupFailed(
@@ -185,20 +200,22 @@ def check(path: Path, run: Run, *, quick: bool = False) -> Manifest:
                 findings=findings,
             )
         step.detail = say("{count} files", count=len(manifest.files))
-    if not quick:
-        _read_back(run, path, tool_for("pg_restore", 0, oldest=manifest.client_major))
     return manifest
 
 
-def verify(path: Path, *, run: Run, settings: Settings | None = None, quick: bool = False) -> Backup:
-    """Check a backup and, with ``settings`` and not ``quick``, prove it again on the target's server.
+def verify(
+    path: Path, *, run: Run, settings: Settings | None = None, quick: bool = False, on: str | None = None
+) -> Backup:
+    """Check a backup and, with ``settings`` and not ``quick``, prove it again: on the target's server, or ``on``.
 
     In ``run.result``: cli.md's keys. Raises ``BackupFailed``, with findings.
     """
     run.result.update({"path": str(path), "proven": False})
-    manifest = check(path, run, quick=quick)
+    manifest = check(path, run)
     if settings is not None and not quick:
-        proof: Proof | None = prove_backup(settings, run, path, manifest)
+        proof: Proof | None = prove_backup(settings, run, path, manifest, on=on)
     else:
-        proof = backup_manifest.read_proof(path)
+        proof = read_proof(path)
+        if not quick:
+            _read_back(run, path, tool_for("pg_restore", 0, oldest=manifest.client_major))
     return _told(run, Backup(path, manifest, proof))

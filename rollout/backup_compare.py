@@ -1,22 +1,15 @@
-"""Two databases' contents side by side: a restored one and its backup, or the database of today and its backup."""
+"""A restored database and its backup side by side."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
-
-from sqlalchemy.exc import DBAPIError
+from typing import TYPE_CHECKING
 
 from rollout import catalog
-from rollout.contents import relations, table_content
-from rollout.database import OUR_SCHEMAS, first_line
 from rollout.findings import ERROR, WARNING, Finding
 from rollout.messages import say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from sqlalchemy import Connection
+    from collections.abc import Iterator
 
     from rollout.catalog import Catalog, Definition
     from rollout.contents import Contents, SequencePosition, TableContent
@@ -27,21 +20,22 @@ CHECK = "restored_equals_backup"
 _PUBLIC_BY_DEFAULT = {"function": "=X", "type": "=U"}
 
 
-def differences(expected: Contents, found: Contents) -> list[Finding]:
+def differences(expected: Contents, found: Contents, *, by_catalog: bool = False) -> list[Finding]:
     """Compare a restored database with what the manifest says; nothing when they hold the same.
 
-    Errors: rows, sequences, large objects, and objects that are missing or too many. Warnings: definitions, owners and
-    grants that read differently, for PostgreSQL does not always write a definition as it was read.
+    Errors: rows, sequences, large objects, and objects that are missing or too many. How objects are defined is for
+    `pg_dump -s` to say (``rollout.definitions``); ``by_catalog``: where that cannot be compared, definitions, owners
+    and grants that read differently are warnings, for another major writes them in other words.
     """
     return [
         *_tables(expected.tables, found.tables),
         *_sequences(expected.sequences, found.sequences),
         *_large_objects(expected, found),
-        *_objects(expected.catalog, found.catalog),
+        *_objects(expected.catalog, found.catalog, by_catalog=by_catalog),
     ]
 
 
-def _finding(subject: str, problem: str, severity: str = ERROR) -> Finding:
+def finding(subject: str, problem: str, severity: str = ERROR) -> Finding:
     """Make a finding of this comparison."""
     hint = say("Do not rely on this backup; make a new one and report this.")
     if severity == WARNING:
@@ -56,9 +50,9 @@ def _tables(expected: list[TableContent], found: list[TableContent]) -> Iterator
         subject = f"{table.schema}.{table.name}"
         other = there.pop((table.schema, table.name), None)
         if other is None:
-            yield _finding(subject, say("the table is missing"))
+            yield finding(subject, say("the table is missing"))
         elif (other.rows, other.fingerprint) != (table.rows, table.fingerprint):
-            yield _finding(
+            yield finding(
                 subject,
                 say(
                     "its content differs: {expected} rows backed up, {found} found",
@@ -67,7 +61,7 @@ def _tables(expected: list[TableContent], found: list[TableContent]) -> Iterator
                 ),
             )
     for schema, name in there:
-        yield _finding(f"{schema}.{name}", say("the table is not in the backup"))
+        yield finding(f"{schema}.{name}", say("the table is not in the backup"))
 
 
 def _sequences(expected: list[SequencePosition], found: list[SequencePosition]) -> Iterator[Finding]:
@@ -77,13 +71,13 @@ def _sequences(expected: list[SequencePosition], found: list[SequencePosition]) 
         subject = f"{sequence.schema}.{sequence.name}"
         position = there.get((sequence.schema, sequence.name))
         if position is None:
-            yield _finding(subject, say("the sequence is missing"))
+            yield finding(subject, say("the sequence is missing"))
             continue
         low, high = sorted((sequence.first[0], sequence.last[0]))
         same = position in (sequence.first, sequence.last)
         moving = sequence.first != sequence.last
         if not same and not (moving and low <= position[0] <= high):
-            yield _finding(
+            yield finding(
                 subject, say("the sequence stands at {found} instead of {expected}", found=position[0], expected=high)
             )
 
@@ -91,23 +85,23 @@ def _sequences(expected: list[SequencePosition], found: list[SequencePosition]) 
 def _large_objects(expected: Contents, found: Contents) -> Iterator[Finding]:
     """Yield a finding where the large objects differ."""
     if expected.large_objects != found.large_objects:
-        yield _finding("pg_largeobject", say("the large objects differ"))
+        yield finding("pg_largeobject", say("the large objects differ"))
 
 
-def _objects(expected: Catalog, found: Catalog) -> Iterator[Finding]:
+def _objects(expected: Catalog, found: Catalog, *, by_catalog: bool) -> Iterator[Finding]:
     """Yield objects that are missing, too many, or read differently."""
     for key, definition in expected.items():
         # pg_dump leaves out an index that is not valid (an interrupted CREATE INDEX CONCURRENTLY leaves one).
         if key.startswith("index ") and not definition.get("valid", True):
             continue
         if key not in found:
-            yield _finding(key, say("{key} is missing", key=key))
+            yield finding(key, say("{key} is missing", key=key))
             continue
-        how = catalog.differences(_comparable(key, definition), _comparable(key, found[key]))
+        how = catalog.differences(_comparable(key, definition), _comparable(key, found[key])) if by_catalog else []
         if how:
-            yield _finding(key, say("{key} reads differently: {how}", key=key, how="; ".join(how)), WARNING)
+            yield finding(key, say("{key} reads differently: {how}", key=key, how="; ".join(how)), WARNING)
     for key in found.keys() - expected.keys():
-        yield _finding(key, say("{key} is not in the backup", key=key))
+        yield finding(key, say("{key} is not in the backup", key=key))
 
 
 def _comparable(key: str, definition: Definition) -> Definition:
@@ -135,47 +129,3 @@ def _grants(kind: str, definition: Definition) -> str:
     else:
         items = set(str(written).strip("{}").split(","))
     return ",".join(sorted(item for item in items if item and not (owner and item.startswith(f"{owner}="))))
-
-
-@dataclass(frozen=True)
-class TableChange:
-    """A table that holds something else today than in a backup; rows are None where there is no such table."""
-
-    schema: str
-    name: str
-    rows_then: int | None
-    rows_now: int | None
-    problem: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the change for the report."""
-        return asdict(self)
-
-
-def changes_since(
-    connection: Connection, backup: Contents, told: Callable[[int], None] = lambda _: None
-) -> list[TableChange]:
-    """Return which tables of a database differ from a backup: what a restore would not bring back.
-
-    A table that cannot be read is a change with its ``problem``: a damaged database must not stop its own restore. Our
-    own memory is left out.
-    """
-    then = {(table.schema, table.name): table for table in backup.tables if table.schema not in OUR_SCHEMAS}
-    changes = []
-    for one in relations(connection):
-        if not one.is_compared or one.schema in OUR_SCHEMAS:
-            continue
-        table = then.pop((one.schema, one.name), None)
-        rows_then = table.rows if table else None
-        try:
-            now = table_content(connection, one, table.columns if table else one.columns)
-        except DBAPIError as error:
-            if connection.invalidated:
-                raise
-            changes.append(TableChange(one.schema, one.name, rows_then, None, first_line(error)))
-        else:
-            if table is None or (now.rows, now.fingerprint) != (table.rows, table.fingerprint):
-                changes.append(TableChange(one.schema, one.name, rows_then, now.rows))
-        told(one.size)
-    changes += [TableChange(schema, name, table.rows, None) for (schema, name), table in then.items()]
-    return changes

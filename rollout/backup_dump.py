@@ -7,20 +7,24 @@ import shutil
 import time
 from concurrent.futures import wait
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
 from rollout import backup_manifest, databases, interrupt
-from rollout.backup_manifest import DUMP, Manifest
-from rollout.contents import in_background, lock, read, relations, sequence_positions, snapshot
+from rollout.backup_files import DUMP, hash_files
+from rollout.backup_manifest import Manifest
+from rollout.contents import lock, read, relations, sequence_positions
 from rollout.database import VERSION_TABLE, quote, raw_connection
 from rollout.errors import BackupFailed, LockNotAcquired
 from rollout.messages import say
+from rollout.needs import Needs
 from rollout.postgres_tools import run_tool
+from rollout.snapshot import in_background, snapshot
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy import Connection, Engine
 
     from rollout.contents import Contents, Relation
@@ -71,8 +75,8 @@ def make(job: DumpJob) -> Manifest:
             for one in contents.sequences
         ]
         manifest = _manifest(job, connection, contents, size)
-    backup_manifest.write_catalog(job.directory, contents.catalog)
-    manifest.files = backup_manifest.hash_files(job.directory)
+    manifest.schema_sha256 = backup_manifest.write_catalog(job.directory, contents.catalog)
+    manifest.files = hash_files(job.directory)
     manifest.seconds = round(time.monotonic() - begin, 3)
     backup_manifest.write(job.directory, manifest)
     return manifest
@@ -80,8 +84,6 @@ def make(job: DumpJob) -> Manifest:
 
 def _manifest(job: DumpJob, connection: Connection, contents: Contents, size: int) -> Manifest:
     """Write down what this snapshot is of."""
-    roles = (Path(__file__).parent / "sql" / "needed_roles.sql").read_text(encoding="utf-8")
-    extensions = connection.execute(text("SELECT extname::text, extversion FROM pg_extension ORDER BY 1"))
     return Manifest(
         name=job.name,
         created_at=connection.execute(text("SELECT now()")).scalar_one(),  # when the transaction began
@@ -96,8 +98,7 @@ def _manifest(job: DumpJob, connection: Connection, contents: Contents, size: in
         revision=_revision(connection),
         table_bytes=size,
         database=databases.properties(connection),
-        extensions=[{"name": row[0], "version": row[1]} for row in extensions],
-        roles=[{"name": row[0], "member_of": row[1]} for row in connection.exec_driver_sql(roles)],
+        needs=Needs.of(connection),
         contents=contents,
     )
 
@@ -130,6 +131,7 @@ def _dump_and_read(job: DumpJob, connection: Connection, found: list[Relation], 
         f"--jobs={job.jobs}",
         f"--compress={job.compress}",
         f"--snapshot={exported}",
+        "--no-sync",  # we do that ourselves, for everything
         f"--lock-wait-timeout={round(job.lock_timeout * 1000)}",
     ]
     told = time.monotonic()
@@ -147,6 +149,8 @@ def _dump_and_read(job: DumpJob, connection: Connection, found: list[Relation], 
         outcome = run_tool(job.tool, arguments, server=job.server, watch=watch)
         if not outcome.ok:
             raise server_says(outcome.reason)
+        for line in outcome.stderr.splitlines():
+            job.run.listener.note(line)
         while not reading.done():
             wait([reading], 0.2)
             watch()

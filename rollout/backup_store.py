@@ -1,20 +1,23 @@
-"""The directory of backups: which ones are there, and which ones may go."""
+"""The directory of backups: which ones are there, which ones may go, and what killed runs left of theirs."""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import time
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from rollout import backup_manifest
+from rollout.backup_proof import read_proof
 from rollout.errors import BackupFailed
 from rollout.messages import say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import datetime
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 _STALE_SECONDS = 86_400
@@ -37,10 +40,16 @@ class BackupInfo:
     restore_seconds: float | None = None
     problem: str | None = None
 
+    @property
+    def age(self) -> timedelta:
+        """How long ago it was taken; nothing where that is not known."""
+        return datetime.now(timezone.utc) - self.created_at if self.created_at else timedelta()
+
     def as_json(self) -> dict[str, Any]:
         """Return the values for JSON and for a table."""
         when = self.created_at.isoformat(timespec="seconds") if self.created_at else None
-        return {**asdict(self), "path": str(self.path), "created_at": when}
+        age = round(self.age.total_seconds()) if self.created_at else None
+        return {**asdict(self), "path": str(self.path), "created_at": when, "age_seconds": age}
 
 
 def list_backups(directory: Path) -> list[BackupInfo]:
@@ -62,43 +71,93 @@ def _info(path: Path) -> BackupInfo:
         manifest = backup_manifest.read(path)
     except BackupFailed as error:
         return BackupInfo(path, path.name, problem=error.message)
-    proof = backup_manifest.read_proof(path)
+    proof = read_proof(path)
     return BackupInfo(
         path=path,
         name=path.name,
         created_at=manifest.created_at,
-        database=f"{manifest.host}:{manifest.port}/{manifest.dbname}",
-        bytes=manifest.bytes,
+        database=manifest.place,
+        bytes=manifest.size,
         revision=manifest.revision,
         proven=proof is not None,
-        restore_seconds=proof.seconds if proof else None,
+        restore_seconds=proof.restore_seconds if proof else None,
     )
 
 
-def prune(directory: Path, keep: int) -> list[Path]:
-    """Delete all but the newest ``keep`` backups of each database, and never its last proven one; return what went.
+@dataclass
+class Pruned:
+    """What went, and what stayed though it is old: by name, why."""
 
-    Damaged ones stay, for somebody to look at. What was stopped half-way more than a day ago goes too. Raises
-    ``BackupFailed``.
+    removed: list[Path] = field(default_factory=list)
+    kept: dict[str, str] = field(default_factory=dict)
+
+
+def prune(
+    directory: Path, *, keep: int = 0, keep_days: float = 0, pointed: Collection[str] = (), force: bool = False
+) -> Pruned:
+    """Delete backups but the newest ``keep`` of each database and those younger than ``keep_days``.
+
+    Never its last proven one, and never one that a run in history points to (``pointed``, by name), unless ``force``.
+    Damaged ones stay, for somebody to look at. What killed runs left goes too. Raises ``BackupFailed``.
     """
+    done = Pruned(removed=clean_up(directory))
     of_database: dict[str, list[BackupInfo]] = defaultdict(list)
     for one in list_backups(directory):
         if one.problem is None:
             of_database[one.database].append(one)
-    removed = list(_stale(directory))
+        else:
+            done.kept[one.name] = one.problem
+    going = []
     for backups in of_database.values():
         last_proven = next((one for one in backups if one.proven), None)
-        removed += [one.path for one in backups[max(keep, 0) :] if one is not last_proven]
-    for path in removed:
+        for one in backups[max(keep, 0) :]:
+            if one.age < timedelta(days=keep_days):
+                continue
+            if one is last_proven:
+                done.kept[one.name] = say("it is the last proven one of its database")
+            elif one.name in pointed and not force:
+                done.kept[one.name] = say("a run in history points to it (--force takes it all the same)")
+            else:
+                going.append(one.path)
+    for path in going:
         _remove(path)
-    return removed
+    done.removed += going
+    return done
 
 
-def _stale(directory: Path) -> Iterator[Path]:
-    """Yield what is left of backups that were stopped, and has not been written to for a day."""
-    for path in [*directory.glob(".*.partial"), *directory.glob(".*.removed")]:
-        if time.time() - max(one.stat().st_mtime for one in [path, *path.rglob("*")]) > _STALE_SECONDS:
-            yield path
+def clean_up(directory: Path) -> list[Path]:
+    """Remove what killed runs left of backups that they made, or deleted; return what went."""
+    gone = []
+    for path in sorted([*directory.glob(".*.partial"), *directory.glob(".*.removed")]):
+        if _nobody_works_on(path):
+            _remove(path)
+            gone.append(path)
+    return gone
+
+
+def _nobody_works_on(path: Path) -> bool:
+    """Tell whether the run that made a directory has ended: its lock ends with it, even by ``kill -9``.
+
+    Where the file system has no locks, what has not been written to for a day counts as left.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return time.time() - max(_times(path)) > _STALE_SECONDS
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _times(path: Path) -> Iterator[float]:
+    """Yield when a directory, and what is in it, was written to."""
+    yield from (one.lstat().st_mtime for one in [path, *path.rglob("*")])
 
 
 def _remove(path: Path) -> None:

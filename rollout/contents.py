@@ -5,53 +5,57 @@ Taken beside a dump and again after its restore; equal contents are what makes a
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import psycopg2
+from typing import TYPE_CHECKING, Any
 
 from rollout import catalog
-from rollout.database import quote, raw_connection
-from rollout.fingerprint import Fingerprint, pin_settings, rows_fingerprint, table_fingerprint
+from rollout.database import quote
+from rollout.fingerprint import Fingerprint, row_hash, rows_fingerprint
 from rollout.messages import say
+from rollout.snapshot import savepoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection
 
     from rollout.catalog import Catalog
 
-T = TypeVar("T")
-
 _SQL = Path(__file__).parent / "sql"
 _LOCKS_AT_ONCE, _SEQUENCES_AT_ONCE = 200, 100
-_TRANSACTION_TIMEOUT_SINCE = 170_000
 
-# Piece by piece: bytea ends at 1 GB, a large object at 4 TB.
+# Small tables share a query: 2,000 of them would be 2,000 times three round trips.
+_SMALL, _TABLES_AT_ONCE = 2**20, 40
+
+# Piece by piece: bytea ends at 1 GB, a large object at 4 TB. Whose it is, and who may use it, stands in no pg_dump -s.
 _LARGE_OBJECTS = """
 WITH RECURSIVE pieces AS (
-    SELECT m.oid, 0::bigint AS n, length(p.piece) AS bytes, md5(p.piece) AS hash
+    SELECT m.oid, 0::bigint AS n, length(p.piece) AS bytes, md5(p.piece) AS hash, concat(
+               pg_get_userbyid(m.lomowner), ' ', obj_description(m.oid, 'pg_largeobject'), ' ',
+               (SELECT string_agg(a::text, ' ' ORDER BY a::text)
+                FROM unnest(coalesce(m.lomacl, acldefault('L', m.lomowner))) a)) AS told
     FROM pg_largeobject_metadata m, LATERAL (SELECT lo_get(m.oid, 0, 4194304) AS piece OFFSET 0) p
     UNION ALL
-    SELECT l.oid, l.n + 1, length(p.piece), md5(p.piece)
+    SELECT l.oid, l.n + 1, length(p.piece), md5(p.piece), ''
     FROM pieces l, LATERAL (SELECT lo_get(l.oid, (l.n + 1) * 4194304, 4194304) AS piece OFFSET 0) p
     WHERE l.bytes = 4194304
-) SELECT oid, n, bytes, hash FROM pieces
+) SELECT oid, n, bytes, hash, told FROM pieces
 """
 
 
 @dataclass(frozen=True)
 class Relation:
-    """Something with rows or a position: ``kind`` as in pg_class.relkind, ``size`` in bytes on disk."""
+    """Something with rows or a position: ``kind`` as in pg_class.relkind, ``size`` in bytes on disk.
+
+    ``types``: the oids of the columns' types, 0 for a domain.
+    """
 
     kind: str
     schema: str
     name: str
     columns: tuple[str, ...]
+    types: tuple[int, ...]
     size: int
     of_extension: bool
 
@@ -119,31 +123,17 @@ def _position(values: Iterable[Any]) -> tuple[int, bool]:
     return int(last_value), bool(is_called)
 
 
-@contextmanager
-def snapshot(engine: Engine, *, lock_timeout: float) -> Iterator[Connection]:
-    """Yield a connection in a read-only REPEATABLE READ transaction that waits ``lock_timeout`` seconds for a lock.
+def relations(connection: Connection, *, measured: bool = True) -> list[Relation]:
+    """Return all that holds rows or a position outside the system's schemas, by schema and name.
 
-    Everything that the text of values depends on is pinned, the server's own timeouts are off. All of that is done with
-    SET LOCAL, which takes no snapshot: the first query does.
+    ``measured``: with sizes, for which the server locks every table for a moment.
     """
-    options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-    with engine.connect().execution_options(**options) as connection:
-        pin_settings(connection)
-        connection.exec_driver_sql("SET LOCAL search_path = pg_catalog")  # names of types and tables come qualified
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(lock_timeout * 1000)}")
-        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
-        if raw_connection(connection).server_version >= _TRANSACTION_TIMEOUT_SINCE:
-            connection.exec_driver_sql("SET LOCAL transaction_timeout = 0")
-        yield connection
-
-
-def relations(connection: Connection) -> list[Relation]:
-    """Return all that holds rows or a position outside the system's schemas, by schema and name."""
     sql = (_SQL / "contents.sql").read_text(encoding="utf-8")
+    if not measured:
+        sql = sql.replace("pg_table_size(c.oid)", "0")
     return [
-        Relation(kind, schema, name, tuple(columns), size, of_extension)
-        for kind, schema, name, columns, size, of_extension in connection.exec_driver_sql(sql)
+        Relation(kind, schema, name, tuple(columns), tuple(types), size, of_extension)
+        for kind, schema, name, columns, types, size, of_extension in connection.exec_driver_sql(sql)
     ]
 
 
@@ -168,29 +158,69 @@ def read(
     each table that is done.
     """
     contents = Contents()
-    with _savepoint(connection):
+    found = list(found)
+    with savepoint(connection):
         contents.catalog = catalog.read(connection)
-    for one in found:
-        if one.is_compared:
-            of = (columns or {}).get((one.schema, one.name), one.columns)
-            contents.tables.append(table_content(connection, one, of))
-            told(one.size)
-        elif one.kind != "S":
-            contents.not_compared.append({"object": f"{one.schema}.{one.name}", "reason": _why_not(one)})
+    for some in _together(one for one in found if one.is_compared):
+        contents.tables += table_contents(connection, [(one, _columns_of(one, columns or {})) for one in some])
+        told(sum(one.size for one in some))
+    contents.not_compared = [
+        {"object": f"{one.schema}.{one.name}", "reason": _why_not(one)}
+        for one in found
+        if not one.is_compared and one.kind != "S"
+    ]
     contents.sequences = [
         SequencePosition(schema, name, position, position)
         for (schema, name), position in sequence_positions(connection, found).items()
     ]
-    with _savepoint(connection):
-        contents.large_objects = rows_fingerprint(connection, _LARGE_OBJECTS, ["oid", "n", "bytes", "hash"])
+    with savepoint(connection):
+        contents.large_objects = rows_fingerprint(connection, _LARGE_OBJECTS, ["oid", "n", "bytes", "hash", "told"])
     return contents
 
 
-def table_content(connection: Connection, table: Relation, columns: tuple[str, ...]) -> TableContent:
-    """Return one table's content over these columns."""
-    with _savepoint(connection):
-        content = table_fingerprint(connection, table.schema, table.name, columns)
-    return TableContent(table.schema, table.name, columns, content.rows, content.digest)
+def _together(tables: Iterable[Relation]) -> Iterator[list[Relation]]:
+    """Yield the tables, small ones in groups."""
+    some: list[Relation] = []
+    for table in tables:
+        if table.size > _SMALL:
+            yield [table]
+            continue
+        some.append(table)
+        if len(some) == _TABLES_AT_ONCE:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+def _columns_of(table: Relation, columns: Mapping[tuple[str, str], tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the columns that are asked for, where the table has them all; else its own."""
+    wanted = columns.get((table.schema, table.name), table.columns)
+    return wanted if set(wanted) <= set(table.columns) else table.columns
+
+
+def table_contents(connection: Connection, tables: Iterable[tuple[Relation, tuple[str, ...]]]) -> list[TableContent]:
+    """Return the contents of tables, each over some of its columns, in one query."""
+    wanted = list(tables)
+    selects = []
+    for number, (table, columns) in enumerate(wanted):
+        hashed = hash_of(table, columns)
+        selects.append(
+            f"SELECT {number}, count(*), coalesce(sum({hashed}), 0) FROM ONLY {quote(table.schema, table.name)} AS q"
+        )
+    with savepoint(connection):
+        rows = connection.exec_driver_sql(" UNION ALL ".join(selects)).all()
+    found = {int(number): Fingerprint.of(count, total) for number, count, total in rows}
+    return [
+        TableContent(table.schema, table.name, columns, found[number].rows, found[number].digest)
+        for number, (table, columns) in enumerate(wanted)
+    ]
+
+
+def hash_of(table: Relation, columns: Iterable[str]) -> str:
+    """Return the SQL of the hash of a table's row (named ``q``) over some of its columns."""
+    types = dict(zip(table.columns, table.types, strict=True))
+    return row_hash([(f"q.{quote(column)}", types[column]) for column in columns])
 
 
 def sequence_positions(connection: Connection, found: Iterable[Relation]) -> dict[tuple[str, str], tuple[int, bool]]:
@@ -202,7 +232,7 @@ def sequence_positions(connection: Connection, found: Iterable[Relation]) -> dic
         selects = (
             f"SELECT {i}, last_value, is_called FROM {quote(one.schema, one.name)}" for i, one in enumerate(some)
         )
-        with _savepoint(connection):
+        with savepoint(connection):
             for i, *position in connection.exec_driver_sql(" UNION ALL ".join(selects)):
                 positions[some[i].schema, some[i].name] = _position(position)
     return positions
@@ -215,41 +245,3 @@ def _why_not(one: Relation) -> str:
     if one.kind == "f":
         return say("its rows live on another server")
     return say("a restore computes it anew")
-
-
-@contextmanager
-def _savepoint(connection: Connection) -> Iterator[None]:
-    """Give back what the block locked: a query locks every index of its tables, and 2,000 tables have many."""
-    nested = connection.begin_nested()
-    try:
-        yield
-    finally:
-        nested.rollback()
-
-
-@contextmanager
-def in_background(connection: Connection, work: Callable[[], T]) -> Iterator[Future[T]]:
-    """Do ``work``, which uses ``connection``, in another thread; a block that fails cancels its query and waits for it.
-
-    psycopg2 hears no Ctrl-C while a query runs, and some of ours run for minutes.
-    """
-    raw = raw_connection(connection)
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(work)
-        try:
-            yield future
-        except BaseException:
-            while not future.done():
-                with suppress(psycopg2.Error):  # without a connection the query has ended by itself
-                    raw.cancel()
-                wait([future], 0.2)
-            raise
-
-
-def patiently(connection: Connection, work: Callable[[], T], watch: Callable[[], None] = lambda: None) -> T:
-    """Return what ``work`` returns, which uses ``connection``; Ctrl-C cancels its query. ``watch`` is called often."""
-    with in_background(connection, work) as future:
-        while not future.done():
-            wait([future], 0.2)
-            watch()
-        return future.result()

@@ -12,18 +12,16 @@ from psycopg2.extensions import QuotedString
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from rollout.contents import in_background
 from rollout.database import engine_for, quote, raw_connection, sqlstate
 from rollout.errors import DatabaseUnavailable
-from rollout.messages import say
+from rollout.snapshot import in_background
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from concurrent.futures import Future
 
     from sqlalchemy import Connection, Engine
 
-    from rollout.backup_manifest import Manifest
     from rollout.settings import Server
 
 _SQL = Path(__file__).parent / "sql"
@@ -47,10 +45,10 @@ _LISTS = {
 }
 
 
-def properties(connection: Connection) -> dict[str, Any]:
-    """Return what belongs to the connected database itself: sql/database_properties.sql."""
+def properties(connection: Connection, name: str | None = None) -> dict[str, Any]:
+    """Return what belongs to a database itself (default: the connected one): sql/database_properties.sql."""
     sql = (_SQL / "database_properties.sql").read_text(encoding="utf-8")
-    values: dict[str, Any] = connection.exec_driver_sql(sql).scalar_one()
+    values: dict[str, Any] = connection.exec_driver_sql(sql, {"name": name}).scalar_one()
     return values
 
 
@@ -60,8 +58,8 @@ def maintenance_engine(server: Server, dbname: str) -> Engine:
     Raises ``DatabaseUnavailable``.
     """
     reason: DatabaseUnavailable | None = None
-    for name in ("postgres", "template1"):
-        if name != dbname:
+    for name in ("postgres", "template1", server.database):
+        if name not in ("", dbname):
             engine = engine_for(server.to_database(name))
             try:
                 engine.connect().close()
@@ -92,14 +90,6 @@ def exists(admin: Connection, name: str) -> bool:
     return bool(found.scalar_one())
 
 
-def may_create(admin: Connection) -> str | None:
-    """Return None where we may create databases, else our role's name."""
-    role, may = admin.execute(
-        text("SELECT rolname, rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user")
-    ).one()
-    return None if may else str(role)
-
-
 def owner_we_are_not(admin: Connection, name: str) -> str | None:
     """Return None where we have the rights of the database's owner, else the owner's name."""
     row = admin.execute(
@@ -112,23 +102,7 @@ def owner_we_are_not(admin: Connection, name: str) -> str | None:
     return None if row[1] else str(row[0])
 
 
-def missing_for(admin: Connection, manifest: Manifest) -> list[tuple[str, str]]:
-    """Return what a restore of this backup needs and the server has not: (problem, what to type)."""
-    roles = set(admin.execute(text("SELECT rolname::text FROM pg_roles")).scalars())
-    extensions = set(admin.execute(text("SELECT name::text FROM pg_available_extensions")).scalars())
-    found: list[tuple[str, str]] = []
-    for role in manifest.roles:
-        if role["name"] not in roles:
-            problem = say("the role {role} does not exist on this server", role=role["name"])
-            found.append((problem, typed(f"CREATE ROLE {quote(role['name'])};")))
-    for extension in manifest.extensions:
-        if extension["name"] not in extensions:
-            problem = say("the extension {name} is not installed on this server", name=extension["name"])
-            found.append((problem, say("Install the server package that brings {name}.", name=extension["name"])))
-    return found
-
-
-def create(admin: Connection, name: str, values: Mapping[str, Any]) -> None:
+def create(admin: Connection, name: str, values: Mapping[str, Any], comment: str) -> None:
     """Create an empty database like the one with these ``properties``; nobody but us may connect for now."""
     major = raw_connection(admin).server_version // 10_000
     options = {"ENCODING": values["encoding"], "LC_COLLATE": values["collate"], "LC_CTYPE": values["ctype"]}
@@ -144,15 +118,15 @@ def create(admin: Connection, name: str, values: Mapping[str, Any]) -> None:
     if tablespace != "pg_default" and there.scalar_one():
         said += f" TABLESPACE {quote(tablespace)}"
     admin.exec_driver_sql(f"CREATE DATABASE {quote(name)} TEMPLATE template0 {said}")
-    try:
-        admin.exec_driver_sql(f"REVOKE ALL ON DATABASE {quote(name)} FROM PUBLIC")
-    except BaseException:
-        drop(admin, name)
-        raise
+    admin.exec_driver_sql(f"COMMENT ON DATABASE {quote(name)} IS {_literal(admin, comment)}")
+    admin.exec_driver_sql(f"REVOKE ALL ON DATABASE {quote(name)} FROM PUBLIC")
 
 
 def give(admin: Connection, name: str, values: Mapping[str, Any]) -> None:
-    """Give a database the owner, grants, comment, settings and connection limit of these ``properties``."""
+    """Give a database the owner, grants, settings and connection limit of these ``properties``.
+
+    The comment comes at last (``comment_on``): until then it says that the database is scratch.
+    """
     database = quote(name)
     admin.exec_driver_sql(f"ALTER DATABASE {database} OWNER TO {quote(values['owner'])}")
     admin.exec_driver_sql(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC, {quote(values['owner'])}")
@@ -161,8 +135,6 @@ def give(admin: Connection, name: str, values: Mapping[str, Any]) -> None:
         admin.exec_driver_sql(
             f"GRANT {privilege} ON DATABASE {database} TO {to}{' WITH GRANT OPTION' if grantable else ''}"
         )
-    if values["comment"] is not None:
-        admin.exec_driver_sql(f"COMMENT ON DATABASE {database} IS {_literal(admin, values['comment'])}")
     for role, settings in values["settings"] or ():
         for setting in settings:
             which = f"DATABASE {database}" if role is None else f"ROLE {quote(role)} IN DATABASE {database}"
@@ -170,6 +142,20 @@ def give(admin: Connection, name: str, values: Mapping[str, Any]) -> None:
             admin.exec_driver_sql(f"ALTER {which} SET {quote(*option.split('.'))} TO {_setting(admin, option, value)}")
     if values["connection_limit"] != -1:
         admin.exec_driver_sql(f"ALTER DATABASE {database} CONNECTION LIMIT {values['connection_limit']}")
+
+
+def comment_on(admin: Connection, name: str, values: Mapping[str, Any]) -> str:
+    """Return the statement that gives a database the comment of these ``properties``."""
+    comment = values["comment"]
+    return f"COMMENT ON DATABASE {quote(name)} IS {'NULL' if comment is None else _literal(admin, comment)}"
+
+
+def unlike(admin: Connection, name: str, values: Mapping[str, Any]) -> list[str]:
+    """Return in which ``properties`` (name and comment aside) a database differs from these."""
+    found = properties(admin, name)
+    # The collation's version is the system's of today: indexes were made anew by it.
+    left_out = {"name", "comment", "collation_version", "tablespace"}
+    return [one for one in values if one not in left_out and values[one] != found.get(one)]
 
 
 def _setting(admin: Connection, option: str, value: str) -> str:
@@ -218,8 +204,10 @@ def typed(sql: str) -> str:
     return sql.replace("%%", "%")
 
 
-def swap(engine: Engine, renames: list[tuple[str, str]], *, lock_timeout: float, tries: int = 3) -> None:
-    """Rename databases in one transaction and end the sessions of all clients in them.
+def swap(
+    engine: Engine, renames: list[tuple[str, str]], *, lock_timeout: float, then: Sequence[str] = (), tries: int = 3
+) -> None:
+    """Rename databases in one transaction and end the sessions of all clients in them; ``then``: run these in it too.
 
     RENAME locks the database against new sessions, then waits up to 5 s for those there are to leave; we end them in
     that time from a second session. So there is no moment at which nobody may connect and nothing is renamed, whatever
@@ -231,7 +219,7 @@ def swap(engine: Engine, renames: list[tuple[str, str]], *, lock_timeout: float,
         autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         with engine.connect() as connection, autocommit.connect() as second:
             try:
-                _rename(connection, second, renames, lock_timeout)
+                _rename(connection, second, renames, lock_timeout, then)
             except DBAPIError as error:
                 if left and sqlstate(error) == _OBJECT_IN_USE:
                     continue
@@ -239,7 +227,13 @@ def swap(engine: Engine, renames: list[tuple[str, str]], *, lock_timeout: float,
             return
 
 
-def _rename(connection: Connection, second: Connection, renames: list[tuple[str, str]], lock_timeout: float) -> None:
+def _rename(
+    connection: Connection,
+    second: Connection,
+    renames: list[tuple[str, str]],
+    lock_timeout: float,
+    then: Sequence[str],
+) -> None:
     """Rename in one transaction on ``connection`` while ``second`` ends the sessions in the way."""
 
     def work() -> None:
@@ -247,6 +241,8 @@ def _rename(connection: Connection, second: Connection, renames: list[tuple[str,
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(lock_timeout * 1000)}")
         for old, new in renames:
             connection.exec_driver_sql(f"ALTER DATABASE {quote(old)} RENAME TO {quote(new)}")
+        for statement in then:
+            connection.exec_driver_sql(statement)
         connection.commit()
 
     future: Future[None] | None = None

@@ -122,7 +122,7 @@ def tool_for(program: str, server_major: int, *, oldest: int = 0) -> Tool:
     """Return the ``program`` for a server of this major version (0: for no server, only to read an archive).
 
     The oldest that is new enough: pg_dump refuses a newer server, pg_restore an archive of a newer pg_dump (its major
-    is ``oldest``), and clients from 17 on send servers up to 16 a setting they do not know (``restore_archive``).
+    is ``oldest``), and clients from 17 on send servers up to 16 a setting they do not know (``rollout.archive``).
     Raises ``PreflightFailed``. https://www.postgresql.org/docs/current/app-pgdump.html (Notes)
     """
     installed = find(program)
@@ -260,41 +260,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         with suppress(subprocess.TimeoutExpired):
             process.wait(_TERM_SECONDS)
             return
-
-
-# What pg_restore 17 and newer write when a server up to 16 does not know transaction_timeout, which they set for each
-# connection. Its workers write at the same time, so lines may be torn: what remains when these parts are taken out is
-# an error that nobody expected. The server's part comes in the server's language.
-_TOLERATED = re.compile(
-    r"could not execute query: [^\n]*transaction_timeout[^\n]*"
-    r"|Command was: SET transaction_timeout = 0;"
-    r"|warning: errors ignored on restore: \d+"
-    r"|pg_restore:|error: |\s+"
-)
-_KNOWS_TRANSACTION_TIMEOUT = 17
-
-
-def restore_archive(
-    tool: Tool, archive: Path, server: Server, server_major: int, *, jobs: int = 2,
-    watch: Callable[[], None] | None = None,
-) -> str | None:  # fmt: skip
-    """Run ``tool`` (a pg_restore) into an empty database; return None, or the one line that tells why it failed.
-
-    A client from 17 on cannot stop at the first error on a server up to 16; there everything it wrote must be known.
-    """
-    tolerant = tool.major >= _KNOWS_TRANSACTION_TIMEOUT > server_major
-    arguments = [f"--jobs={jobs}", *([] if tolerant else ["--exit-on-error"])]
-    outcome = run_tool(tool, [*arguments, str(archive)], server=server, watch=watch)
-    if outcome.ok:
-        return None
-    unknown = _TOLERATED.sub("", outcome.stderr)
-    if tolerant and outcome.returncode == 1 and "transaction_timeout" in outcome.stderr and not unknown:
-        return None
-    known = "\n".join(line for line in outcome.stderr.splitlines() if _TOLERATED.sub("", line))
-    return Outcome(tool, outcome.returncode, known, outcome.timed_out).reason
-
-
-def read_back(tool: Tool, archive: Path, *, watch: Callable[[], None] | None = None) -> str | None:
-    """Let pg_restore read a whole archive (``--list`` accepts one cut short); return None, or why it cannot."""
-    outcome = run_tool(tool, ["--file=/dev/null", str(archive)], watch=watch)
-    return None if outcome.ok else outcome.reason

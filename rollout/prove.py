@@ -2,74 +2,75 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
-from contextlib import contextmanager
-from dataclasses import replace
+from concurrent.futures import wait
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from rollout import databases
-from rollout.backup_compare import differences
-from rollout.backup_manifest import DUMP, Proof, manifest_hash, read_catalog, write_proof
-from rollout.contents import patiently, read, relations, snapshot
-from rollout.database import describe, engine_for, first_line, quote, raw_connection
-from rollout.errors import BackupFailed
-from rollout.findings import ERROR
+from rollout import databases, definitions, scratch
+from rollout.archive import definitions_of_archive, definitions_of_database, restore_archive
+from rollout.backup_compare import differences, finding
+from rollout.backup_files import DUMP
+from rollout.backup_manifest import manifest_hash, read_catalog
+from rollout.backup_proof import Proof, forget_proof, write_proof
+from rollout.contents import read, relations
+from rollout.database import first_line
+from rollout.errors import BackupFailed, PreflightFailed
+from rollout.findings import ERROR, WARNING
 from rollout.messages import say
-from rollout.postgres_tools import restore_archive, tool_for
+from rollout.needs import tablespace_options
+from rollout.postgres_tools import tool_for
+from rollout.snapshot import in_background, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from sqlalchemy import Connection
 
     from rollout.backup_manifest import Manifest
     from rollout.contents import Contents
-    from rollout.errors import RolloutError
     from rollout.findings import Finding
     from rollout.run import Run
-    from rollout.settings import Server, Settings
+    from rollout.scratch import Place
+    from rollout.settings import Settings
 
 
-def prove(settings: Settings, run: Run, path: Path, manifest: Manifest, *, jobs: int = 2) -> Proof:
-    """Prove a backup whose files have been checked, on the target's server; return what is written down beside it.
+def prove(
+    settings: Settings, run: Run, path: Path, manifest: Manifest, *, jobs: int = 2, on: str | None = None
+) -> Proof:
+    """Prove a backup whose files have been checked; return what is written down beside it.
 
-    Needs CREATEDB and room for a second copy there. The scratch database is dropped whatever happens to us, short of
-    being killed. Raises ``BackupFailed``.
+    On the target's server (which needs CREATEDB, and room for a second copy), or ``on`` another one: ``embedded`` or a
+    URL. The scratch database is dropped whatever happens to us, short of being killed. Raises ``BackupFailed``.
     """
-    engine = databases.maintenance_engine(settings.target, "")
-    try:
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as admin:
-            there = describe(admin, settings.target)
-            run.target = run.target or replace(there, dbname=settings.target.database)
-            require(admin, manifest, BackupFailed)
-            name = databases.name_for(manifest.dbname, "proof")
-            begin = time.monotonic()
-            with _scratch(admin, name, manifest):
-                findings = fill(
-                    run, settings.target, admin,
-                    path=path, manifest=manifest, name=name, failed=BackupFailed, jobs=jobs,
-                )  # fmt: skip
-                seconds = round(time.monotonic() - begin, 3)
-            errors = [finding for finding in findings if finding.severity == ERROR]
-            run.findings += [finding for finding in findings if finding.severity != ERROR]
-    finally:
-        engine.dispose()
-    if errors:
+    with scratch.place(settings, run, on, BackupFailed) as there:
+        scratch.require(there, manifest)
+        name = databases.name_for(manifest.dbname, "proof")
+        begin = time.monotonic()
+        with scratch.database(run, there, name, manifest):
+            filled = fill(run, there, path, manifest, name, jobs=jobs)
+        seconds = round(time.monotonic() - begin, 3)
+        place, version = there.name, there.target.server_version
+    run.findings += [one for one in filled.findings if one.severity != ERROR]
+    if filled.errors:
+        forget_proof(path)
         raise BackupFailed(
-            say("the backup does not restore to what was backed up: {count} differences", count=len(errors)),
+            say("the backup does not restore to what was backed up: {count} differences", count=len(filled.errors)),
             hint=say("Do not rely on it; make a new one. The findings name what differs."),
-            findings=errors,
+            findings=filled.errors,
         )
     proof = Proof(
         manifest_sha256=manifest_hash(path),
         proven_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         seconds=seconds,
-        server_version=there.server_version,
+        restore_seconds=filled.restore_seconds,
+        place=place,
+        server_version=version,
+        definitions=filled.definitions,
         tables=len(manifest.contents.tables),
         rows=sum(table.rows for table in manifest.contents.tables),
     )
@@ -77,113 +78,140 @@ def prove(settings: Settings, run: Run, path: Path, manifest: Manifest, *, jobs:
     return proof
 
 
-@contextmanager
-def _scratch(admin: Connection, name: str, manifest: Manifest) -> Iterator[None]:
-    """Have a database that lives as long as the block."""
+@dataclass
+class Filled:
+    """How a restored database differs, how long pg_restore took, and whether `pg_dump -s` was compared."""
+
+    findings: list[Finding] = field(default_factory=list)
+    restore_seconds: float = 0.0
+    definitions: bool = True
+
+    @property
+    def errors(self) -> list[Finding]:
+        """The differences that count."""
+        return [one for one in self.findings if one.severity == ERROR]
+
+
+def fill(run: Run, there: Place, path: Path, manifest: Manifest, name: str, *, jobs: int) -> Filled:
+    """Restore a backup into the empty database ``name`` and compare; raise the place's error where that fails."""
+    filled = Filled()
     try:
-        databases.create(admin, name, manifest.database)
+        with run.step("restore") as step:
+            begin = time.monotonic()
+            _restore(run, there, path, manifest, name, jobs=jobs)
+            filled.restore_seconds = round(time.monotonic() - begin, 3)
+            step.detail = say("{tables} tables into {name}", tables=len(manifest.contents.tables), name=name)
+        with run.step("compare") as step:
+            manifest.contents.catalog = read_catalog(path)
+            filled.definitions = _comparable(there, manifest)
+            filled.findings = list(_compared(run, there, path, manifest, name, strictly=filled.definitions))
+            step.detail = say("{count} differences", count=len(filled.errors))
     except DBAPIError as error:
-        raise _cannot_create(BackupFailed, name, error) from error
-    try:
-        yield
-    finally:
-        databases.drop(admin, name)
+        raise there.failed(
+            say("the restored database cannot be read: {reason}", reason=first_line(error)),
+            hint=say("Mend what the server names, then run this again."),
+        ) from error
+    return filled
 
 
-def _cannot_create(failed: type[RolloutError], name: str, error: DBAPIError) -> RolloutError:
-    """Say why a database cannot be created."""
-    return failed(
-        say("the database {name} cannot be created: {reason}", name=name, reason=first_line(error)),
-        hint=say("Mend what the server names, then run this again."),
+def _restore(run: Run, there: Place, path: Path, manifest: Manifest, name: str, *, jobs: int) -> None:
+    """Let pg_restore fill the database."""
+    major = there.target.major
+    problem = restore_archive(
+        tool_for("pg_restore", major, oldest=manifest.client_major),
+        path / DUMP,
+        there.server.to_database(name),
+        major,
+        jobs=jobs,
+        options=tablespace_options(there.admin, manifest.needs),
+        watch=_watch(run, there, name, manifest.table_bytes),
+        tell=run.listener.note,
     )
-
-
-def require(admin: Connection, manifest: Manifest, failed: type[RolloutError]) -> None:
-    """Raise ``failed`` where this server cannot take the backup: rights, version, roles, extensions."""
-    databases.unhurried(admin)
-    role = databases.may_create(admin)
-    if role is not None:
-        raise failed(
-            say("{role} may not create databases, and a restore never overwrites one", role=role),
-            hint=say("As a superuser: {statement}", statement=databases.typed(f"ALTER ROLE {quote(role)} CREATEDB;")),
+    if problem is not None:
+        raise there.failed(
+            say("the backup cannot be restored: {reason}", reason=problem),
+            hint=say("Mend what is named (rights, extensions, disk space), then run this again."),
         )
-    major = raw_connection(admin).server_version // 10_000
-    if manifest.server_major > major:
-        raise failed(
-            say(
-                "the backup is of PostgreSQL {theirs}, this server is {ours}", theirs=manifest.server_major, ours=major
-            ),
-            hint=say("Restore it on a server of its own version, or a newer one."),
-        )
-    missing = databases.missing_for(admin, manifest)
-    if missing:
-        raise failed("; ".join(problem for problem, _ in missing), hint=" ".join(what for _, what in missing))
+    run.listener.progress("restore", manifest.table_bytes, manifest.table_bytes, "bytes")
 
 
-def fill(
-    run: Run, server: Server, admin: Connection, *, path: Path, manifest: Manifest, name: str,
-    failed: type[RolloutError], jobs: int,
-) -> list[Finding]:  # fmt: skip
-    """Restore a backup into the empty database ``name`` and compare; return how it differs. Raises ``failed``."""
-    major = raw_connection(admin).server_version // 10_000
-    tool = tool_for("pg_restore", major, oldest=manifest.client_major)
-    copy = server.to_database(name)
-    with run.step("restore") as step:
-        watch = _watch(run, admin, name, manifest.table_bytes)
-        problem = restore_archive(tool, path / DUMP, copy, major, jobs=jobs, watch=watch)
-        if problem is not None:
-            raise failed(
-                say("the backup cannot be restored: {reason}", reason=problem),
-                hint=say("Mend what is named (rights, extensions, disk space), then run this again."),
-            )
-        run.listener.progress("restore", manifest.table_bytes, manifest.table_bytes, "bytes")
-        step.detail = say("{tables} tables into {name}", tables=len(manifest.contents.tables), name=name)
-    with run.step("compare") as step:
-        manifest.contents.catalog = read_catalog(path)
-        try:
-            found = _contents_of(run, copy, manifest)
-        except DBAPIError as error:
-            raise failed(
-                say("the restored database cannot be read: {reason}", reason=first_line(error)),
-                hint=say("Mend what the server names, then run this again."),
-            ) from error
-        findings = differences(manifest.contents, found)
-        step.detail = say("{count} differences", count=sum(finding.severity == ERROR for finding in findings))
-    return findings
-
-
-def _watch(run: Run, admin: Connection, name: str, total: int) -> Callable[[], None]:
+def _watch(run: Run, there: Place, name: str, total: int) -> Callable[[], None]:
     """Return what tells the restore's progress: pg_restore has none, but its database grows."""
     last = 0.0
 
     def watch() -> None:
         nonlocal last
         if time.monotonic() - last > 1:
-            size = admin.execute(text("SELECT pg_database_size(:name)"), {"name": name}).scalar_one()
+            size = there.admin.execute(text("SELECT pg_database_size(:name)"), {"name": name}).scalar_one()
             run.listener.progress("restore", min(int(size), total), total, "bytes")
             last = time.monotonic()
 
     return watch
 
 
-def _contents_of(run: Run, server: Server, manifest: Manifest) -> Contents:
-    """Read the contents of a restored database, over the columns of the manifest."""
+def _comparable(there: Place, manifest: Manifest) -> bool:
+    """Tell whether `pg_dump -s` of a copy here must be what it was: other majors write definitions in other words."""
+    try:
+        tool = tool_for("pg_dump", there.target.major, oldest=manifest.client_major)
+    except PreflightFailed:
+        return False
+    return tool.major == manifest.client_major and there.target.major == manifest.server_major
+
+
+def _compared(
+    run: Run, there: Place, path: Path, manifest: Manifest, name: str, *, strictly: bool
+) -> Iterator[Finding]:
+    """Yield how the restored database differs: its definitions while its contents are being read."""
     columns = {(table.schema, table.name): table.columns for table in manifest.contents.tables}
-    done = 0
+    done, total = 0, manifest.table_bytes
 
     def told(size: int) -> None:
         nonlocal done
         done += size
 
-    engine = engine_for(server)
+    engine = scratch.engine_of(there, name)
     try:
         with snapshot(engine, lock_timeout=0) as connection:
-            found = relations(connection)
-            total = sum(one.size for one in found)
-            return patiently(
-                connection,
-                lambda: read(connection, found, columns=columns, told=told),
-                lambda: run.listener.progress("compare", done, total, "bytes"),
-            )
+            tables = relations(connection)
+            with in_background(connection, lambda: read(connection, tables, columns=columns, told=told)) as reading:
+                if strictly:
+                    yield from _definitions(there, path, manifest, name)
+                while not reading.done():
+                    wait([reading], 0.2)
+                    run.listener.progress("compare", min(done, total), total, "bytes")
+                found: Contents = reading.result()
     finally:
         engine.dispose()
+    yield from differences(manifest.contents, found, by_catalog=not strictly)
+    if not strictly:
+        yield finding(
+            manifest.dbname,
+            say(
+                "its definitions were compared by the catalogs only: the backup is of PostgreSQL {server} by pg_dump"
+                " {client}, the copy is on {other}",
+                server=manifest.server_version,
+                client=manifest.client_version,
+                other=there.target.server_version,
+            ),
+            WARNING,
+        )
+
+
+def _definitions(there: Place, path: Path, manifest: Manifest, name: str) -> Iterator[Finding]:
+    """Yield how `pg_dump -s` of the copy differs from what the archive holds."""
+    major = there.target.major
+    options = tablespace_options(there.admin, manifest.needs)
+    with tempfile.TemporaryDirectory() as directory:
+        expected, found = Path(directory) / "expected", Path(directory) / "found"
+        reader = tool_for("pg_restore", 0, oldest=manifest.client_major)
+        dumper = tool_for("pg_dump", major, oldest=manifest.client_major)
+        problem = definitions_of_archive(reader, path / DUMP, expected, options) or definitions_of_database(
+            dumper, there.server.to_database(name), found, options
+        )
+        if problem is not None:
+            raise there.failed(
+                say("the definitions cannot be compared: {reason}", reason=problem),
+                hint=say("Mend what the server names, then run this again."),
+            )
+        for subject, how in definitions.differences(expected, found):
+            yield finding(subject, how)

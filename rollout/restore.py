@@ -2,55 +2,50 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
 
-from rollout import databases, memory
+from rollout import databases, memory, scratch
 from rollout.backup import check
-from rollout.backup_compare import changes_since
-from rollout.contents import patiently, snapshot
+from rollout.backup_changes import changes_since
 from rollout.database import describe, engine_for, first_line, quote, run_lock
 from rollout.errors import (
     RESTORED,
     UNTOUCHED,
     DatabaseUnavailable,
     Interrupted,
-    PartialChange,
     RestoreFailed,
     RolloutError,
 )
 from rollout.findings import ERROR
 from rollout.interrupt import finishing
 from rollout.messages import say
-from rollout.prove import fill, require
+from rollout.prove import fill
 from rollout.restore_plan import RestorePlan
+from rollout.restore_swap import granted_again, swap
+from rollout.scratch import Place
+from rollout.snapshot import patiently, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from sqlalchemy import Connection, Engine
-
-    from rollout.backup_compare import TableChange
+    from rollout.backup_changes import TableChange
     from rollout.backup_manifest import Manifest
     from rollout.run import Run
     from rollout.settings import Settings
 
-_ASK_TRIES, _ASK_SECONDS = 30, 1.0
-
 
 @dataclass(frozen=True)
 class _Work:
-    """What a restore works with; ``admin`` holds the lock, on a database other than the target."""
+    """What a restore works with; ``there.admin`` holds the lock, on a database other than the target."""
 
     settings: Settings
     run: Run
-    engine: Engine
-    admin: Connection
+    there: Place
     path: Path
     manifest: Manifest
     dbname: str
@@ -70,10 +65,13 @@ def restore(settings: Settings, run: Run, path: Path, *, confirm: Callable[[Rest
     engine = databases.maintenance_engine(settings.target, dbname)
     try:
         with run_lock(engine) as admin:
-            run.target = replace(describe(admin, settings.target), dbname=dbname)
-            work = _Work(settings, run, engine, admin, path, manifest, dbname, jobs)
-            require(admin, manifest, RestoreFailed)
-            plan = _build_and_swap(work, confirm)
+            databases.unhurried(admin)
+            target = describe(admin, settings.target)
+            run.target = replace(target, dbname=dbname)
+            there = Place(settings.target, engine, admin, target, RestoreFailed)
+            scratch.clean_up(run, admin)
+            scratch.require(there, manifest)
+            plan = _build_and_swap(_Work(settings, run, there, path, manifest, dbname, jobs), confirm)
     finally:
         engine.dispose()
     with finishing():
@@ -93,8 +91,9 @@ def _connected(settings: Settings) -> str:
 
 def _build_and_swap(work: _Work, confirm: Callable[[RestorePlan], bool]) -> RestorePlan:
     """Make the new database, ask, swap; drop it again where anything stops us before the swap."""
-    there = databases.exists(work.admin, work.dbname)
-    owner = databases.owner_we_are_not(work.admin, work.dbname) if there else None
+    admin = work.there.admin
+    there = databases.exists(admin, work.dbname)
+    owner = databases.owner_we_are_not(admin, work.dbname) if there else None
     if owner is not None:
         raise RestoreFailed(
             say("only a member of {owner}, the owner of {name}, may rename it", name=work.dbname, owner=owner),
@@ -104,17 +103,30 @@ def _build_and_swap(work: _Work, confirm: Callable[[RestorePlan], bool]) -> Rest
     with ExitStack() as until_swap:
         if there:
             until_swap.enter_context(_no_other_run(work))
-        with _dropped_on_failure(work, new):
+        with _explained(), scratch.database(work.run, work.there, new, work.manifest):
             _build(work, new)
             plan = _plan(work, new, there=there)
+            _give(work, new)
             if not confirm(plan):
                 raise Interrupted(database=UNTOUCHED)
             until_swap.close()  # our own session would be in the way
             with work.run.step("swap") as step:
-                _swap(work, plan)
+                swap(work.settings, work.run, work.there, work.manifest, plan)
                 work.run.database = RESTORED
                 step.detail = say("{name} is the restored database", name=work.dbname)
     return plan
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what the server says into a ``RestoreFailed``."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise RestoreFailed(
+            say("the restore failed: {reason}", reason=first_line(error)),
+            hint=say("Mend what the server names, then run this again."),
+        ) from error
 
 
 @contextmanager
@@ -132,58 +144,33 @@ def _no_other_run(work: _Work) -> Iterator[None]:
         engine.dispose()
 
 
-@contextmanager
-def _dropped_on_failure(work: _Work, new: str) -> Iterator[None]:
-    """Create the new database; drop it where the block fails."""
-    try:
-        databases.create(work.admin, new, work.manifest.database)
-    except DBAPIError as error:
-        raise RestoreFailed(
-            say("the database {name} cannot be created: {reason}", name=new, reason=first_line(error)),
-            hint=say("Mend what the server names, then run this again."),
-        ) from error
-    try:
-        yield
-    except BaseException as error:
-        with finishing():
-            _drop(work, new)
-        if isinstance(error, DBAPIError):
-            raise RestoreFailed(
-                say("the restore failed: {reason}", reason=first_line(error)),
-                hint=say("Mend what the server names, then run this again."),
-            ) from error
-        raise
-
-
-def _drop(work: _Work, new: str) -> None:
-    """Drop the new database; say what to type where that does not work."""
-    try:
-        with work.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as admin:
-            databases.drop(admin, new)
-    except (DBAPIError, RolloutError) as error:
-        work.run.listener.note(
-            say("the new database could not be dropped ({reason}): {statement}", reason=first_line(error),
-                statement=databases.typed(f"DROP DATABASE {quote(new)};"))
-        )  # fmt: skip
-
-
 def _build(work: _Work, new: str) -> None:
-    """Fill the new database, compare it, and give it all that the database itself had."""
-    findings = fill(
-        work.run, work.settings.target, work.admin,
-        path=work.path, manifest=work.manifest, name=new, failed=RestoreFailed, jobs=work.jobs,
-    )  # fmt: skip
-    errors = [finding for finding in findings if finding.severity == ERROR]
-    work.run.findings += [finding for finding in findings if finding.severity != ERROR]
-    if errors:
+    """Fill the new database and compare it."""
+    with work.there.engine.connect() as trial:  # rights that are missing show now, and not after hours
+        databases.give(trial, new, work.manifest.database)
+        trial.rollback()
+    filled = fill(work.run, work.there, work.path, work.manifest, new, jobs=work.jobs)
+    if filled.errors:
         raise RestoreFailed(
-            say("what was restored is not what was backed up: {count} differences", count=len(errors)),
+            say("what was restored is not what was backed up: {count} differences", count=len(filled.errors)),
             hint=say("Take another backup (`tool backup list`). The findings name what differs."),
-            findings=errors,
+            findings=filled.errors,
         )
+    work.run.findings += [finding for finding in filled.findings if finding.severity != ERROR]
     with work.run.step("analyze"):
         _analyze(work, new)
-    databases.give(work.admin, new, work.manifest.database)
+
+
+def _give(work: _Work, new: str) -> None:
+    """Give the new database all that the database itself had, and see that it has it."""
+    admin, properties = work.there.admin, work.manifest.database
+    databases.give(admin, new, properties)
+    wrong = databases.unlike(admin, new, properties)
+    if wrong:
+        raise RestoreFailed(
+            say("the new database itself is not what was backed up: {what}", what=", ".join(wrong)),
+            hint=say("Report this; the original is as it was."),
+        )
 
 
 def _analyze(work: _Work, new: str) -> None:
@@ -209,6 +196,7 @@ def _plan(work: _Work, new: str, *, there: bool) -> RestorePlan:
         dbname=work.dbname,
         restored=new,
         replaced=databases.name_for(work.dbname, "replaced") if there else None,
+        grants=granted_again(work.there.admin, of),
     )
     if not there:
         return plan
@@ -216,45 +204,36 @@ def _plan(work: _Work, new: str, *, there: bool) -> RestorePlan:
     changes: list[TableChange] = []
     with work.run.step("compare with today") as step:
         try:
-            changes = _changes(work)
+            changes = _changes(work, new)
         except (DBAPIError, DatabaseUnavailable) as error:
             unread = first_line(error)
         step.detail = unread or say("{count} tables differ", count=len(changes))
-    return replace(plan, changes=changes, unread=unread, sessions=databases.sessions(work.admin, work.dbname) - 1)
+    return replace(plan, changes=changes, unread=unread, sessions=databases.sessions(work.there.admin, work.dbname) - 1)
 
 
-def _changes(work: _Work) -> list[TableChange]:
+def _changes(work: _Work, new: str) -> list[TableChange]:
     """Return which tables of today's database differ from the backup."""
-    engine = engine_for(work.settings.target)
+    done, total = 0, sum(table.rows for table in work.manifest.contents.tables)
+
+    def told(rows: int) -> None:
+        nonlocal done
+        done += rows
+
+    engines = [engine_for(work.settings.target), scratch.engine_of(work.there, new)]
     try:
-        with snapshot(engine, lock_timeout=work.settings.lock_timeout) as connection:
-            return patiently(connection, lambda: changes_since(connection, work.manifest.contents))
+        with (
+            snapshot(engines[0], lock_timeout=work.settings.lock_timeout) as today,
+            snapshot(engines[1], lock_timeout=0) as restored,
+        ):
+            return patiently(
+                today,
+                lambda: changes_since(today, restored, work.manifest.contents, told),
+                lambda: work.run.listener.progress("compare with today", min(done, total), total, "rows"),
+                restored,
+            )
     finally:
-        engine.dispose()
-
-
-def _swap(work: _Work, plan: RestorePlan) -> None:
-    """Swap the names; where the answer is lost, look what they are."""
-    try:
-        databases.swap(work.engine, plan.renames, lock_timeout=work.settings.lock_timeout)
-    except DBAPIError as error:
-        for _ in range(_ASK_TRIES):
-            try:
-                with work.engine.connect() as connection:
-                    if not databases.exists(connection, plan.restored):
-                        return  # it was committed, only the answer did not come
-                break
-            except (DBAPIError, DatabaseUnavailable):
-                time.sleep(_ASK_SECONDS)
-        else:
-            raise PartialChange(
-                say("the connection was lost at the swap, and the server cannot be asked what became of it"),
-                hint=say("When it is back, `psql -l` shows: is {name} there, the swap is done.", name=plan.replaced),
-            ) from error
-        raise RestoreFailed(
-            say("the names could not be swapped: {reason}", reason=first_line(error)),
-            hint=say("End the sessions in {name} (see pg_stat_activity), then run this again.", name=plan.dbname),
-        ) from error
+        for engine in engines:
+            engine.dispose()
 
 
 def _tell(run: Run, plan: RestorePlan) -> None:

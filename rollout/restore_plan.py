@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from rollout.backup_compare import TableChange
+    from rollout.backup_changes import TableChange
 
 _SHOWN = 50
 
@@ -21,6 +21,7 @@ class RestorePlan:
     """What the swap would do, for the operator to confirm; ``replaced`` is None where there is no database to replace.
 
     ``changes``: what the database of today holds and the backup does not. ``unread``: why that is not known.
+    ``grants``: memberships of roles that the backup knows and the server has no more; given back with the swap.
     """
 
     backup: Path
@@ -34,6 +35,7 @@ class RestorePlan:
     sessions: int = 0
     changes: list[TableChange] = field(default_factory=list)
     unread: str | None = None
+    grants: list[str] = field(default_factory=list)
 
     @property
     def renames(self) -> list[tuple[str, str]]:
@@ -52,6 +54,7 @@ class RestorePlan:
                 when=self.created_at.isoformat(timespec="seconds"), revision=self.revision or "-"),
             say("restored and compared: {name}", name=self.restored),
         ]  # fmt: skip
+        said += [say("will be granted again: {statement}", statement=one) for one in self.grants]
         if self.replaced is None:
             return [*said, say("there is no database {name} now; it will be there again", name=self.dbname)]
         if self.unread:
@@ -78,10 +81,13 @@ def _change_line(change: TableChange) -> str:
     table = f"{change.schema}.{change.name}"
     if change.problem:
         return say("  {table}: cannot be read: {reason}", table=table, reason=change.problem)
-    if change.rows_then == change.rows_now:
+    then = "-" if change.rows_then is None else change.rows_then
+    now = "-" if change.rows_now is None else change.rows_now
+    if change.rows_then == change.rows_now and change.beyond is None:
         return say(
             "  {table}: {rows} rows as in the backup, some with other content", table=table, rows=change.rows_now
         )
-    then = "-" if change.rows_then is None else change.rows_then
-    now = "-" if change.rows_now is None else change.rows_now
-    return say("  {table}: {then} rows in the backup, {now} today", table=table, then=then, now=now)
+    if change.beyond is None or change.gone is None:
+        return say("  {table}: {then} rows in the backup, {now} today", table=table, then=then, now=now)
+    return say("  {table}: {then} rows in the backup, {now} today: {beyond} new or changed, {gone} gone or changed",
+               table=table, then=then, now=now, beyond=change.beyond, gone=change.gone)  # fmt: skip

@@ -21,4 +21,4 @@ SELECT jsonb_build_object(
                         ORDER BY s.setrole <> 0, pg_get_userbyid(s.setrole))
                  FROM pg_db_role_setting s WHERE s.setdatabase = d.oid))
 FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace
-WHERE d.datname = current_database()
+WHERE d.datname = coalesce(%(name)s, current_database())

@@ -1,5 +1,6 @@
 """Backups: whole or not there, what they were or refused, and proven by content."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -18,14 +19,16 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from rollout import backup, backup_dump, backup_manifest, catalog, contents, postgres_tools
+from rollout import backup, backup_dump, backup_files, backup_manifest, backup_proof, catalog, contents, postgres_tools
 from rollout.backup import create, list_backups, prune, verify
 from rollout.backup_compare import differences
 from rollout.database import engine_for
 from rollout.errors import BackupFailed, DatabaseUnavailable, LockNotAcquired, PreflightFailed
+from rollout.needs import Needs
 from rollout.postgres_tools import Tool
 from rollout.run import Run, Silent
 from rollout.settings import PROJECT, Server, Settings
+from rollout.snapshot import snapshot
 from tests.fixtures.databases import execute, query, url_of
 
 ODD = (PROJECT / "tests" / "fixtures" / "odd_database.sql").read_text(encoding="utf-8")
@@ -135,7 +138,8 @@ def test_manifest_says_what_it_is_of(small, settings_for):
     assert manifest.client_major >= manifest.server_major
     assert abs(manifest.created_at.timestamp() - time.time()) < 120
     assert manifest.database["encoding"] == "UTF8"
-    assert small.parameters["user"] in [role["name"] for role in manifest.roles]
+    assert small.parameters["user"] in [role.name for role in manifest.needs.roles.roles]
+    assert manifest.schema_sha256 == hashlib.sha256((made.path / "catalog.json").read_bytes()).hexdigest()
     assert subprocess.run(["sha256sum", "-c", "manifest.json.sha256"], cwd=made.path, check=False).returncode == 0
     assert {file.path for file in manifest.files} > {"catalog.json", "dump/toc.dat"}
     assert small.parameters["password"] not in (made.path / "manifest.json").read_text()
@@ -241,7 +245,7 @@ def test_disk_that_fills_up(small, settings_for, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device", "manifest.json")
 
-    monkeypatch.setattr(backup_manifest, "fsync", full)
+    monkeypatch.setattr(backup_files, "fsync", full)
     with pytest.raises(BackupFailed) as caught:
         create(settings_for(small), run_of())
     assert "No space left on device" in caught.value.message
@@ -405,7 +409,9 @@ def asleep(server):
 @pytest.fixture
 def sleepy(monkeypatch):
     """Let reading large objects take a minute."""
-    monkeypatch.setattr(contents, "_LARGE_OBJECTS", "SELECT 1 AS oid, 1 AS n, 1 AS bytes, pg_sleep(60)::text AS hash")
+    monkeypatch.setattr(
+        contents, "_LARGE_OBJECTS", "SELECT 1 AS oid, 1 AS n, 1 AS bytes, pg_sleep(60)::text AS hash, '' AS told"
+    )
 
 
 @pytest.mark.usefixtures("sleepy")
@@ -424,10 +430,10 @@ def test_killed_while_dumping(small, settings_for, tmp_path):
     code = f"""
         import os
         from pathlib import Path
-        from rollout import backup, backup_manifest
+        from rollout import backup, backup_dump
         from rollout.run import Run
         from rollout.settings import Server, Settings
-        backup_manifest.hash_files = lambda _: os.kill(os.getpid(), 9)
+        backup_dump.hash_files = lambda _: os.kill(os.getpid(), 9)
         settings = Settings(Server.from_url("DATABASE_URL", os.environ["URL"]), None, Path("{tmp_path}/var"))
         backup.create(settings, Run("backup create"))
     """
@@ -534,7 +540,7 @@ def test_every_damage_is_caught(proven_backup, tmp_path, damage):
 
 def is_harmless(path, original):
     """Tell whether damage left the meaning: no proof, its white space, a link to the same manifest."""
-    if path.name == backup_manifest.PROOF:
+    if path.name == backup_files.PROOF:
         return not path.exists() or json_of(path) == json_of(original)
     return path.is_symlink() and path.name.startswith("manifest.json")
 
@@ -612,7 +618,7 @@ def test_verify_proves_again(copied, small, settings_for):
     run = run_of("backup verify")
     assert verify(copied, run=run, settings=settings_for(small)).proof.seconds > 0
     assert run.result["proven"] is True
-    assert backup_manifest.read_proof(copied) is not None
+    assert backup_proof.read_proof(copied) is not None
 
 
 def test_content_that_differs_is_not_proven(copied, small, settings_for):
@@ -625,7 +631,7 @@ def test_content_that_differs_is_not_proven(copied, small, settings_for):
     change_manifest(copied, change)
     error = refused(copied, settings=settings_for(small))
     assert [finding.subject for finding in error.findings] == ["public.t", "public.never"]
-    assert backup_manifest.read_proof(copied) is None
+    assert backup_proof.read_proof(copied) is None
     assert scratch_databases(small) == 0
 
 
@@ -644,13 +650,15 @@ def test_missing_role_and_extension(copied, small, settings_for):
     """A server that lacks a role or an extension cannot take the backup: what to type is said first."""
 
     def change(values):
-        values["roles"].append({"name": "Nobody Here", "member_of": []})
-        values["extensions"].append({"name": "no_such_extension", "version": "1"})
+        values["needs"]["roles"]["roles"].append({"name": "Nobody Here", "owns": True})
+        values["needs"]["extensions"].append({"name": "no_such_extension", "version": "1"})
+        values["needs"]["collations"].append("no_such_collation")
 
     change_manifest(copied, change)
     error = refused(copied, settings=settings_for(small))
     assert 'CREATE ROLE "Nobody Here";' in error.hint
     assert "no_such_extension" in error.message
+    assert "no_such_collation" in error.message
 
 
 def test_backup_of_a_newer_server(copied, small, settings_for):
@@ -663,44 +671,39 @@ def contents_of(server):
     """Read a database's contents."""
     engine = engine_for(server)
     try:
-        with contents.snapshot(engine, lock_timeout=5) as connection:
+        with snapshot(engine, lock_timeout=5) as connection:
             return contents.read(connection, contents.relations(connection))
     finally:
         engine.dispose()
 
 
 @pytest.mark.parametrize(
-    ("change", "subject", "severity"),
+    ("change", "subject"),
     [
-        ("UPDATE plain SET j = '{}' WHERE id = 7", "public.plain", "error"),
-        ("UPDATE plain SET v = 'b', b = b WHERE id = 7", "public.plain", "error"),
-        ("DELETE FROM child", "public.child", "error"),
-        ("INSERT INTO rollout.notes VALUES (2)", "rollout.notes", "error"),
-        ("CREATE TABLE one_more ()", "public.one_more", "error"),
-        ("DROP TABLE no_rows", "public.no_rows", "error"),
-        ("SELECT nextval('never_used')", "public.never_used", "error"),
-        ("SELECT setval('set_but_not_called', 99)", "public.set_but_not_called", "error"),
-        ("DROP SEQUENCE going_down", "public.going_down", "error"),
-        ("SELECT lo_put(777, 5000000, 'z')", "pg_largeobject", "error"),
-        ("SELECT lo_unlink(778)", "pg_largeobject", "error"),
-        ("DROP INDEX ix_plain_v", "index ix_plain_v", "error"),
-        ("DROP POLICY positive ON secured", "policy positive on secured", "error"),
-        ("CREATE VIEW another AS SELECT 1 AS a", "view another", "error"),
-        ("ALTER TABLE plain ENABLE TRIGGER keep_plain", "trigger keep_plain on plain", "warning"),
-        ("REVOKE SELECT ON plain FROM PUBLIC", "table plain", "warning"),
-        ("REVOKE UPDATE (v) ON plain FROM PUBLIC", "column plain.v", "warning"),
-        ("GRANT EXECUTE ON FUNCTION keep() TO PUBLIC", "function keep()", "warning"),
-        ("COMMENT ON TABLE plain IS NULL", "table plain", "warning"),
+        ("UPDATE plain SET j = '{}' WHERE id = 7", "public.plain"),
+        ("UPDATE plain SET v = 'b', b = b WHERE id = 7", "public.plain"),
+        ("DELETE FROM child", "public.child"),
+        ("INSERT INTO rollout.notes VALUES (2)", "rollout.notes"),
+        ("CREATE TABLE one_more ()", "public.one_more"),
+        ("DROP TABLE no_rows", "public.no_rows"),
+        ("SELECT nextval('never_used')", "public.never_used"),
+        ("SELECT setval('set_but_not_called', 99)", "public.set_but_not_called"),
+        ("DROP SEQUENCE going_down", "public.going_down"),
+        ("SELECT lo_put(777, 5000000, 'z')", "pg_largeobject"),
+        ("SELECT lo_unlink(778)", "pg_largeobject"),
+        ("DROP INDEX ix_plain_v", "index ix_plain_v"),
+        ("DROP POLICY positive ON secured", "policy positive on secured"),
+        ("CREATE VIEW another AS SELECT 1 AS a", "view another"),
     ],
 )
-def test_every_difference_shows(odd, change, subject, severity):
+def test_every_difference_shows(odd, change, subject):
     """One change of anything between two databases is found, and nothing else is."""
     expected = contents_of(odd)
     assert differences(expected, contents_of(odd)) == []
     execute(odd, change)
-    found = {(finding.subject, finding.severity) for finding in differences(expected, contents_of(odd))}
-    assert (subject, severity) in found
-    assert len({name for name, _ in found if subject.split(".")[-1].split(" ")[-1] not in name}) == 0
+    found = {finding.subject for finding in differences(expected, contents_of(odd)) if finding.severity == "error"}
+    assert subject in found
+    assert all(subject.split(".")[-1].split(" ")[-1] in name for name in found)
 
 
 def test_sequence_that_moved_while_we_dumped(odd):
@@ -723,13 +726,16 @@ def fake(backups, name, *, days_ago, proven, dbname="lawsker"):
     when = datetime.now(timezone.utc) - timedelta(days=days_ago)
     manifest = backup_manifest.Manifest(
         name=name, created_at=when, seconds=1, host="h", port=5432, dbname=dbname, user="u", server_version="16.4",
-        server_major=16, client_version="16.4", revision="abc", table_bytes=0, database={}, extensions=[], roles=[],
+        server_major=16, client_version="16.4", revision="abc", table_bytes=0, database={}, needs=Needs(),
         contents=contents.Contents(),
     )  # fmt: skip
     backup_manifest.write(path, manifest)
     if proven:
-        proof = backup_manifest.Proof(backup_manifest.manifest_hash(path), when.isoformat(), 12.5, "16.4", 0, 0)
-        backup_manifest.write_proof(path, proof)
+        proof = backup_proof.Proof(
+            manifest_sha256=backup_manifest.manifest_hash(path), proven_at=when.isoformat(), seconds=15,
+            restore_seconds=12.5, place="h:5432", server_version="16.4", definitions=True, tables=0, rows=0,
+        )  # fmt: skip
+        backup_proof.write_proof(path, proof)
     return path
 
 
@@ -751,20 +757,35 @@ def test_list_is_newest_first(tmp_path):
 
 
 def test_prune_keeps_the_last_proven(tmp_path):
-    """The newest stay, of each database; so do the last proven one and damaged ones; leftovers of a day ago go."""
+    """The newest stay, of each database; so do the last proven one and damaged ones; leftovers of killed runs go."""
     for days in range(1, 6):
         fake(tmp_path, f"b{days}", days_ago=days, proven=days >= 3)
     fake(tmp_path, "source", days_ago=9, proven=False, dbname="pagtive")
     damaged = fake(tmp_path, "damaged", days_ago=7, proven=True)
     (damaged / "manifest.json").write_text("{")
-    for name, age in (("stale", 2 * 86_400), ("running", 60)):
-        left = tmp_path / f".{name}.partial"
-        left.mkdir()
-        os.utime(left, (time.time() - age,) * 2)
-    removed = prune(tmp_path, 1)
-    assert sorted(path.name for path in removed) == [".stale.partial", "b2", "b4", "b5"]
+    for name in (".stale.partial", ".stale.removed", ".running.partial"):
+        (tmp_path / name).mkdir()
+    running = os.open(tmp_path / ".running.partial", os.O_RDONLY)
+    fcntl.flock(running, fcntl.LOCK_EX)
+    done = prune(tmp_path, keep=1)
+    assert sorted(path.name for path in done.removed) == [".stale.partial", ".stale.removed", "b2", "b4", "b5"]
+    assert "last proven" in done.kept["b3"]
+    assert "not what it was" in done.kept["damaged"]
     assert everything_in(tmp_path) == [".running.partial", "b1", "b3", "damaged", "source"]
-    assert prune(tmp_path, 0) == [tmp_path / "b1", tmp_path / "source"]
+    assert prune(tmp_path, keep=0).removed == [tmp_path / "b1", tmp_path / "source"]
+    os.close(running)
+
+
+def test_prune_by_days_and_by_history(tmp_path):
+    """Young ones stay whatever their number; what a run in history points to goes by force only."""
+    for days in range(1, 6):
+        fake(tmp_path, f"b{days}", days_ago=days, proven=True)
+    done = prune(tmp_path, keep=1, keep_days=2.5, pointed={"b4"})
+    assert [path.name for path in done.removed] == ["b3", "b5"]
+    assert "history" in done.kept["b4"]
+    done = prune(tmp_path, keep=1, keep_days=2.5, pointed={"b4", "b1"}, force=True)
+    assert ([path.name for path in done.removed], done.kept) == (["b4"], {})
+    assert [path.name for path in prune(tmp_path, pointed={"b2"}, force=True).removed] == ["b2"]
 
 
 def test_two_backups_of_one_run_and_second(small, settings_for, monkeypatch):

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from rollout import postgres_tools
+from rollout.archive import restore_archive
 from rollout.errors import PreflightFailed
-from rollout.postgres_tools import Outcome, Tool, connection_string, find, redact, restore_archive, run_tool, tool_for
+from rollout.postgres_tools import Outcome, Tool, connection_string, find, redact, run_tool, tool_for
 from rollout.settings import PROJECT, Server
 from tests.fixtures.databases import execute, query
 

@@ -7,18 +7,20 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 
 import psycopg2
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from rollout import contents, databases, memory, restore
+from rollout import backup_changes, contents, databases, memory, restore, restore_swap
 from rollout.backup import create
 from rollout.backup_compare import differences
 from rollout.database import engine_for, run_lock
 from rollout.errors import BackupFailed, Interrupted, LockNotAcquired, PartialChange, RestoreFailed
 from rollout.run import Run, Silent
 from rollout.settings import PROJECT, Server
+from rollout.snapshot import snapshot
 from tests.fixtures.databases import execute, query, url_of
 
 ODD = (PROJECT / "tests" / "fixtures" / "odd_database.sql").read_text(encoding="utf-8")
@@ -135,7 +137,7 @@ def contents_of(server):
     """Read a database's contents."""
     engine = engine_for(server)
     try:
-        with contents.snapshot(engine, lock_timeout=5) as connection:
+        with snapshot(engine, lock_timeout=5) as connection:
             return contents.read(connection, contents.relations(connection))
     finally:
         engine.dispose()
@@ -251,19 +253,40 @@ def test_restore_is_remembered(target, settings_for):
     assert run.as_json()["database"] == "restored"
 
 
-def test_table_that_cannot_be_read_does_not_stop_the_rescue(saved, target):
-    """A damaged table in today's database is said, and the restore goes on."""
+def test_table_that_cannot_be_read_does_not_stop_the_rescue(saved, target, settings_for):
+    """A table of today that cannot be read (here: locked) is said, and the restore goes on."""
+    _, path = saved
+    plans = []
+    other = psycopg2.connect(**target.parameters)
+    try:
+        other.cursor().execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        settings = settings_for(target, lock_timeout=0.3)
+        restore.restore(settings, Run("restore"), path, confirm=lambda plan: plans.append(plan) or True)
+    finally:
+        other.close()
+    assert "public.t: cannot be read: canceling statement due to lock timeout" in "\n".join(plans[0].lines())
+    assert query(target, "SELECT count(*) FROM t") == 100
+
+
+def test_changes_are_counted_row_by_row(saved, target):
+    """New, changed and lost rows of today are counted by content; twins count one by one; another column shows too."""
     settings, path = saved
-    execute(target, "ALTER TABLE t RENAME COLUMN b TO c")
+    execute(
+        target, "DROP TABLE later", "TRUNCATE t", "ALTER TABLE t DROP CONSTRAINT t_pkey",
+        "INSERT INTO t SELECT i, CASE WHEN i < 4 THEN 'y' ELSE 'x' END FROM generate_series(1, 90) i",
+        "INSERT INTO t VALUES (90, 'x'), (90, 'x'), (1000, NULL)",
+    )  # fmt: skip
     plans = []
     restore.restore(settings, Run("restore"), path, confirm=lambda plan: plans.append(plan) or True)
-    assert "public.t: cannot be read: column q.b does not exist" in "\n".join(plans[0].lines())
+    told = "\n".join(plans[0].lines())
+    assert "public.t: 100 rows in the backup, 93 today: 6 new or changed, 13 gone or changed" in told
 
 
-def test_same_number_of_rows_is_not_the_same(saved, target):
-    """A table with as many rows and other content is told as such."""
+def test_too_many_rows_to_count(saved, target, monkeypatch):
+    """Where there are too many rows to count one by one, a table with as many rows is told as such."""
     settings, path = saved
     execute(target, "TRUNCATE t", "INSERT INTO t SELECT i, 'y' FROM generate_series(1, 100) i", "DROP TABLE later")
+    monkeypatch.setattr(backup_changes, "_COUNTED", 10)
     plans = []
     restore.restore(settings, Run("restore"), path, confirm=lambda plan: plans.append(plan) or True)
     assert "  public.t: 100 rows as in the backup, some with other content" in plans[0].lines()
@@ -320,11 +343,9 @@ def test_content_that_differs(saved, target, monkeypatch):
     settings, path = saved
     real = restore.fill
 
-    def fill(run, server, admin, **keywords):
-        keywords["manifest"].contents.tables[0] = (
-            keywords["manifest"].contents.tables[0].__class__("public", "t", ("a", "b"), 99, "0")
-        )
-        return real(run, server, admin, **keywords)
+    def fill(run, there, path, manifest, *args, **keywords):
+        manifest.contents.tables[0] = replace(manifest.contents.tables[0], rows=99)
+        return real(run, there, path, manifest, *args, **keywords)
 
     monkeypatch.setattr(restore, "fill", fill)
     with pytest.raises(RestoreFailed) as caught:
@@ -461,7 +482,10 @@ def test_interrupted_while_swapping(saved, target, monkeypatch):
     other = psycopg2.connect(**target.parameters)
     other.cursor().execute("SELECT 1")
 
+    terminate = databases.terminate
+
     def interrupt(*_):
+        monkeypatch.setattr(databases, "terminate", terminate)  # on PostgreSQL 12 no database is dropped without it
         raise KeyboardInterrupt
 
     monkeypatch.setattr(databases, "terminate", interrupt)
@@ -567,7 +591,7 @@ def test_nobody_can_tell(saved, target, monkeypatch):
         execute(target, "SELECT no_such_function()")
 
     monkeypatch.setattr(databases, "swap", lost(swap))
-    monkeypatch.setattr(restore, "_ASK_SECONDS", 0.01)
+    monkeypatch.setattr(restore_swap, "_ASK_SECONDS", 0.01)
     with pytest.raises(PartialChange) as caught:
         restore.restore(settings, Run("restore"), path, confirm=yes)
     assert caught.value.exit_code == 20

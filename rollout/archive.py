@@ -1,0 +1,83 @@
+"""Archives of pg_dump: read back, restored, their definitions told; and every line that the programs say is judged."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from rollout.postgres_tools import Outcome, run_tool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from rollout.postgres_tools import Tool
+    from rollout.settings import Server
+
+# What pg_restore 17 and newer write when a server up to 16 does not know transaction_timeout, which they set for each
+# connection. Its workers write at the same time, so lines may be torn: what remains when these parts are taken out is
+# an error that nobody expected. The server's part comes in the server's language.
+_TOLERATED = re.compile(
+    r"could not execute query: [^\n]*transaction_timeout[^\n]*"
+    r"|Command was: SET transaction_timeout = 0;"
+    r"|warning: errors ignored on restore: \d+"
+    r"|WARNING:  [^\n]*"
+    r"|pg_restore:|error: |\s+"
+)
+_KNOWS_TRANSACTION_TIMEOUT = 17
+
+# A subscription ties its database to a server elsewhere: a copy of it must not even be there, or nobody can drop it.
+_LEFT_OUT = "--no-subscriptions"
+
+
+def restore_archive(
+    tool: Tool, archive: Path, server: Server, server_major: int, *, jobs: int = 2, options: Sequence[str] = (),
+    watch: Callable[[], None] | None = None, tell: Callable[[str], None] = lambda _: None,
+) -> str | None:  # fmt: skip
+    """Run ``tool`` (a pg_restore) into an empty database; return None, or the one line that tells why it failed.
+
+    A client from 17 on cannot stop at the first error on a server up to 16; there everything it wrote must be known.
+    ``tell`` hears what the server warned of.
+    """
+    tolerant = tool.major >= _KNOWS_TRANSACTION_TIMEOUT > server_major
+    arguments = [f"--jobs={jobs}", _LEFT_OUT, *options, *([] if tolerant else ["--exit-on-error"])]
+    outcome = run_tool(tool, [*arguments, str(archive)], server=server, watch=watch)
+    if outcome.ok:
+        return _judged(outcome, tell)
+    unknown = _TOLERATED.sub("", outcome.stderr)
+    if tolerant and outcome.returncode == 1 and "transaction_timeout" in outcome.stderr and not unknown:
+        return None
+    known = "\n".join(line for line in outcome.stderr.splitlines() if _TOLERATED.sub("", line))
+    return Outcome(tool, outcome.returncode, known, outcome.timed_out).reason
+
+
+def _judged(outcome: Outcome, tell: Callable[[str], None]) -> str | None:
+    """Judge what a program said that ended well: a warning of its own is fatal, what the server warned of is told.
+
+    "archive is compressed, but this installation does not support compression" is such a warning, with the code 0.
+    """
+    program = outcome.tool.program
+    for line in outcome.stderr.splitlines():
+        if line.startswith((f"{program}: warning:", f"{program}: error:")):
+            return line
+        if line.strip():
+            tell(line.removeprefix(f"{program}: ").strip())
+    return None
+
+
+def read_back(tool: Tool, archive: Path, *, watch: Callable[[], None] | None = None) -> str | None:
+    """Let pg_restore read a whole archive (``--list`` accepts one cut short); return None, or why it cannot."""
+    outcome = run_tool(tool, ["--file=/dev/null", str(archive)], watch=watch)
+    return _judged(outcome, lambda _: None) if outcome.ok else outcome.reason
+
+
+def definitions_of_archive(tool: Tool, archive: Path, file: Path, options: Sequence[str] = ()) -> str | None:
+    """Write what ``tool`` (a pg_restore) would run to make everything but the data; return None, or why it cannot."""
+    outcome = run_tool(tool, ["--schema-only", _LEFT_OUT, *options, f"--file={file}", str(archive)])
+    return _judged(outcome, lambda _: None) if outcome.ok else outcome.reason
+
+
+def definitions_of_database(tool: Tool, server: Server, file: Path, options: Sequence[str] = ()) -> str | None:
+    """Write ``pg_dump --schema-only`` of a database to a file; return None, or why it cannot."""
+    outcome = run_tool(tool, ["--schema-only", _LEFT_OUT, *options, f"--file={file}"], server=server)
+    return None if outcome.ok else outcome.reason

@@ -1,0 +1,74 @@
+"""That a backup has been proven: ``proof.json`` beside its manifest, which holds for this manifest only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from rollout.backup_files import PROOF, PROOF_PARTIAL, fsync, write_text
+from rollout.backup_manifest import manifest_hash
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Proof:
+    """That a restore showed the same contents: when, where, and how long it took.
+
+    ``seconds``: restore and comparison; ``restore_seconds``: pg_restore alone, which an emergency would take at least.
+    ``definitions``: whether `pg_dump -s` of the copy was compared too (only between servers and clients of one major).
+    """
+
+    manifest_sha256: str
+    proven_at: str
+    seconds: float
+    restore_seconds: float
+    place: str
+    server_version: str
+    definitions: bool
+    tables: int
+    rows: int
+
+
+def _own_hash(values: dict[str, Any]) -> str:
+    """Return the hash of a proof's own values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def write_proof(directory: Path, proof: Proof) -> None:
+    """Write down that the backup is proven, whole or not at all."""
+    values = asdict(proof)
+    text = json.dumps({"proof": values, "sha256": _own_hash(values)}, indent=1) + "\n"
+    partial = directory / PROOF_PARTIAL
+    try:
+        write_text(partial, text)
+        fsync(partial)
+        partial.replace(directory / PROOF)
+    finally:
+        partial.unlink(missing_ok=True)
+    fsync(directory)
+
+
+def forget_proof(directory: Path) -> None:
+    """Take back that a backup is proven: what was found out since counts more."""
+    (directory / PROOF).unlink(missing_ok=True)
+
+
+def read_proof(directory: Path) -> Proof | None:
+    """Return the proof of a backup, or None where there is none, or it is of another manifest."""
+    try:
+        values = json.loads((directory / PROOF).read_text(encoding="utf-8"))
+        proof = Proof(**values["proof"])
+        whole = values["sha256"] == _own_hash(values["proof"])
+        of_this = proof.manifest_sha256 == manifest_hash(directory)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return proof if whole and of_this else None
+
+
+def has_strange_proof(directory: Path) -> bool:
+    """Tell whether there is a proof that is not one of this backup."""
+    return (directory / PROOF).exists() and read_proof(directory) is None

@@ -1,0 +1,230 @@
+"""Databases that we make beside others: where, from the first moment marked as ours, dropped again whatever happens.
+
+Only ``kill -9`` of us, or a server that goes down, leaves one behind. The next run finds it by its mark (the database's
+comment), sees that nobody is at work on it (a lock that ends with its session), says so, and drops it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from rollout import databases, roles
+from rollout.database import describe, engine_for, first_line, quote
+from rollout.embedded import EmbeddedServer
+from rollout.errors import RolloutError
+from rollout.interrupt import finishing
+from rollout.messages import say
+from rollout.needs import obstacles
+from rollout.settings import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection, Engine
+
+    from rollout.backup_manifest import Manifest
+    from rollout.database import Target
+    from rollout.run import Run
+    from rollout.settings import Settings
+
+EMBEDDED = "embedded"
+"""``--on embedded``: a server of our own, for as long as it takes."""
+
+MARK = "lawsker-schema: scratch database, may be dropped when nobody works on it"
+
+_NAMED_LIKE_OURS = re.compile(r".*__(proof|restored|rehearsal)_\d{8}T\d{6}")
+_LEAST_ROOM = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Place:
+    """A server to make databases on; ``admin`` (autocommit) is connected to a database that is not the target.
+
+    ``is_ours``: an embedded server that nobody else uses.
+    """
+
+    server: Server
+    engine: Engine
+    admin: Connection
+    target: Target
+    failed: type[RolloutError]
+    is_ours: bool = False
+
+    @property
+    def name(self) -> str:
+        """How the place is called in words."""
+        return EMBEDDED if self.is_ours else f"{self.target.host}:{self.target.port}"
+
+
+@contextmanager
+def place(settings: Settings, run: Run, on: str | None, failed: type[RolloutError]) -> Iterator[Place]:
+    """Yield where scratch databases are made: the target's server, ``embedded``, or the server of a URL.
+
+    What killed runs left there is dropped first. Raises ``failed`` where there is no such server.
+    """
+    if on == EMBEDDED:
+        with (
+            EmbeddedServer(fast=True, options={"max_wal_size": "4GB"}) as embedded,
+            _connected(embedded.server(), "", failed, is_ours=True) as there,
+        ):
+            yield there
+        return
+    server = settings.target if on is None else _server_of(on, run)
+    with _connected(server, "", failed) as there:
+        run.target = run.target or there.target
+        clean_up(run, there.admin)
+        yield there
+
+
+def _server_of(url: str, run: Run) -> Server:
+    """Return the server of a URL; a password in it has been seen by everybody who lists processes."""
+    server = Server.from_url("--on", url)
+    if "password" in server.parameters:
+        run.listener.note(say("the password in --on shows in the list of processes; ~/.pgpass or PGPASSWORD keep it"))
+    return server
+
+
+@contextmanager
+def _connected(server: Server, dbname: str, failed: type[RolloutError], *, is_ours: bool = False) -> Iterator[Place]:
+    """Connect to a database to work from."""
+    engine = databases.maintenance_engine(server, dbname)
+    try:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as admin:
+            databases.unhurried(admin)
+            yield Place(server, engine, admin, describe(admin, server), failed, is_ours)
+    finally:
+        engine.dispose()
+
+
+def require(there: Place, manifest: Manifest) -> None:
+    """Raise where this server cannot take the backup: rights, version, roles, extensions, collations, room."""
+    if manifest.server_major > there.target.major:
+        raise there.failed(
+            say("the backup is of PostgreSQL {theirs}, this server is {ours}",
+                theirs=manifest.server_major, ours=there.target.major),
+            hint=say("Restore it on a server of its own version, or a newer one."),
+        )  # fmt: skip
+    if there.is_ours:
+        roles.make(there.admin, manifest.needs.roles)
+    found = list(obstacles(there.admin, manifest.needs))
+    if found:
+        raise there.failed("; ".join(problem for problem, _ in found), hint=" ".join(what for _, what in found))
+    _require_room(there, manifest.needs.bytes)
+
+
+def _require_room(there: Place, size: int) -> None:
+    """Refuse where we see that the server's disk has no room for one more copy; a remote disk is not seen."""
+    free = room_of(there.admin)
+    need = size + size // 10 + _LEAST_ROOM
+    if free is not None and free < need:
+        raise there.failed(
+            say("the server's disk has {free} MB free; one more copy of the database needs {need} MB",
+                free=free // 2**20, need=need // 2**20),
+            hint=say("Make room there; a proof can run elsewhere (--on embedded, --on URL)."),
+        )  # fmt: skip
+
+
+def room_of(admin: Connection) -> int | None:
+    """Return how many bytes are free on the server's disk; None where it is on another machine, or hidden from us."""
+    with suppress(DBAPIError, OSError, ValueError, IndexError):
+        directory, started = admin.execute(
+            text("SELECT current_setting('data_directory'), extract(epoch FROM pg_postmaster_start_time())::bigint")
+        ).one()
+        # The same path may be on this machine too, and belong to another server.
+        if abs(int((Path(directory) / "postmaster.pid").read_text().splitlines()[2]) - int(started)) <= 1:
+            return shutil.disk_usage(directory).free
+    return None
+
+
+@contextmanager
+def database(run: Run, there: Place, name: str, manifest: Manifest) -> Iterator[None]:
+    """Have an empty database like the backup's, that nobody else may enter, as long as the block runs.
+
+    One that the block has renamed stays.
+    """
+    with _nobody_else(there.admin, name):
+        try:
+            try:
+                databases.create(there.admin, name, manifest.database, MARK)
+            except DBAPIError as error:
+                raise there.failed(
+                    say("the database {name} cannot be created: {reason}", name=name, reason=first_line(error)),
+                    hint=say("Mend what the server names, then run this again."),
+                ) from error
+            yield
+        finally:
+            with finishing():
+                _drop(run, there.engine, name)
+
+
+@contextmanager
+def _nobody_else(admin: Connection, name: str) -> Iterator[None]:
+    """Hold a lock that tells others that this database is being worked on."""
+    admin.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _key(name)})
+    try:
+        yield
+    finally:
+        with suppress(DBAPIError):
+            admin.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _key(name)})
+
+
+def _key(name: str) -> int:
+    """Return the key of the lock that belongs to a database's name."""
+    return int.from_bytes(hashlib.sha256(f"{MARK}: {name}".encode()).digest()[:8], "big", signed=True)
+
+
+def _drop(run: Run, engine: Engine, name: str) -> None:
+    """Drop a database; say what to type where that does not work."""
+    try:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as admin:
+            databases.unhurried(admin)
+            databases.drop(admin, name)
+    except (DBAPIError, RolloutError) as error:
+        run.listener.note(
+            say("the scratch database could not be dropped ({reason}); the next run does it, or: {statement}",
+                reason=first_line(error), statement=databases.typed(f"DROP DATABASE {quote(name)};"))
+        )  # fmt: skip
+
+
+_LEFT = text(
+    "SELECT d.datname, shobj_description(d.oid, 'pg_database') = :mark, pg_has_role(d.datdba, 'USAGE')"
+    " FROM pg_database d WHERE NOT d.datistemplate"
+    " AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)"
+)
+_WORKED_ON = text(
+    "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1"
+    " AND classid::bigint = :high AND objid::bigint = :low)"
+)
+
+
+def clean_up(run: Run, admin: Connection) -> None:
+    """Drop the databases that killed runs left behind, and say so; name those that only look like it."""
+    for name, marked, may_drop in admin.execute(_LEFT, {"mark": MARK}).all():
+        key = _key(name) & 0xFFFFFFFFFFFFFFFF
+        if admin.execute(_WORKED_ON, {"high": key >> 32, "low": key & 0xFFFFFFFF}).scalar_one():
+            continue
+        statement = databases.typed(f"DROP DATABASE {quote(name)};")
+        if not marked or not may_drop:
+            if marked or _NAMED_LIKE_OURS.fullmatch(name):
+                run.listener.note(say("{name} may be what a killed run left; if so: {do}", name=name, do=statement))
+            continue
+        try:
+            databases.drop(admin, name)
+        except DBAPIError as error:
+            run.listener.note(say("{name} is left of a killed run: {reason}", name=name, reason=first_line(error)))
+        else:
+            run.listener.note(say("dropped {name}, which a killed run had left", name=name))
+
+
+def engine_of(there: Place, name: str) -> Engine:
+    """Return an engine for a database made here."""
+    return engine_for(there.server.to_database(name))
