@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import json as format_json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from commands.frame import DryRun, Json, WrongUse, Yes, ask, command, target_of, where
+from rollout.errors import DatabaseUnavailable
 from rollout.messages import say
-from rollout.settings import load
+from rollout.presentation import Speaker
+from rollout.settings import Settings, load
 
 _NOTHING_IMPORTED: dict[str, Any] = {"tables": {}, "reasons": {}, "accounts_created": 0, "role_escalations_withheld": 0}
 
@@ -58,13 +61,10 @@ def import_(
     """
     from datamigrations.pagtive import ImportOptions, import_pagtive
 
-    given = {"host": host, "port": port, "dbname": database, "user": user}
     with command("pagtive import", as_json=json, **_NOTHING_IMPORTED) as run:
         if on_conflict not in {"newer", "source", "keep"}:
-            raise WrongUse(
-                say("--on-conflict {value} is unknown", value=on_conflict), hint=say("One of: newer, source, keep")
-            )
-        override = {name: str(value) for name, value in given.items() if value is not None}
+            unknown = say("--on-conflict {value} is unknown", value=on_conflict)
+            raise WrongUse(unknown, hint=say("One of: newer, source, keep"))
         options = ImportOptions(
             dry_run=dry_run,
             limit_users=limit_users,
@@ -74,7 +74,28 @@ def import_(
             max_quarantined=max_quarantined,
             allow_role_escalation=allow_role_escalation,
         )
-        import_pagtive(load(source_override=override or None), run, options)
+        import_pagtive(_settings(host=host, port=port, dbname=database, user=user), run, options)
+
+
+def _settings(**given: str | int | None) -> Settings:
+    """Return the settings with these libpq parameters for the source; on a terminal, ask for a password it wants."""
+    from rollout.database import engine_for
+
+    override = {name: str(value) for name, value in given.items() if value is not None}
+    settings = load(source_override=override)
+    if settings.source is None or not sys.stdin.isatty():
+        return settings
+    engine = engine_for(settings.source)
+    try:
+        engine.connect().close()
+    except DatabaseUnavailable as error:
+        if "no password supplied" not in error.message:
+            return settings
+        question = Speaker(chinese=settings.chinese)(say("Password of the source"))
+        override["password"] = typer.prompt(question, hide_input=True, err=True)
+    finally:
+        engine.dispose()
+    return load(source_override=override)
 
 
 def rejects(

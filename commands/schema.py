@@ -221,23 +221,24 @@ def rollback(
         def confirm(going: list[Going]) -> bool:
             for line in receipt_lines(run.result, speak):
                 run.listener.note(line)
-            rows = sum(one.rows for one in going if one.object.startswith("table "))
-            question = say(
-                "{place}: {count} objects go, {rows} rows are kept on the shelf. Go on?",
-                place=where(settings),
-                count=len(going),
-                rows=f"{rows:,}",
-            )
-            if discard:
-                question = say(
-                    "{place}: {count} objects go, and {rows} rows ARE LOST. Go on?",
-                    place=where(settings),
-                    count=len(going),
-                    rows=f"{rows:,}",
-                )
-            return ask(question, yes=yes)
+            return ask(_question(where(settings), going, discard=discard), yes=yes)
 
         take_back(settings, run, Options(to=to, discard=discard, receipt_only=receipt), confirm)
+
+
+def _question(at: str, going: list[Going], *, discard: bool) -> str:
+    """Ask whether a rollback should go on."""
+    rows = f"{sum(one.rows for one in going if one.object.startswith('table ')):,}"
+    if discard:
+        return say(
+            "{place}: {count} objects go, and {rows} rows ARE LOST. Go on?", place=at, count=len(going), rows=rows
+        )
+    return say(
+        "{place}: {count} objects go, {rows} rows are kept on the shelf. Go on?",
+        place=at,
+        count=len(going),
+        rows=rows,
+    )
 
 
 def adopt(*, yes: Yes = False, json: Json = False) -> None:

@@ -46,25 +46,12 @@ def _checks(result: dict[str, Any], speak: Speaker) -> Iterator[str]:
 def _migrate(run: Run, speak: Speaker) -> Iterator[str]:
     """Say what was preserved and put back, and in one line what happened."""
     result = run.result
-    for one in result.get("unshelved", []):
-        if one["left"]:
-            yield speak(
-                say(
-                    "{object}: {left} of {rows} row(s) stay on the shelf: {why}",
-                    object=one["object"],
-                    left=one["left"],
-                    rows=one["rows"],
-                    why="; ".join(speak(reason) for reason in one["why"]),
-                )
-            )
     if run.database != CHANGED:
         if not run.exit_code:
             at = revision_name(result["to_revision"])
             yield speak(say("{place}: nothing to do, it is at {revision}.", place=place(run), revision=at))
         return
-    back = sum(one["returned"] for one in result.get("unshelved", []))
-    if back:
-        yield speak(say("{count} row(s) came back from the shelf, and are what was put away.", count=f"{back:,}"))
+    yield from _unshelved(result, speak)
     kept = result["preserved"]
     yield speak(
         say(
@@ -85,6 +72,25 @@ def _migrate(run: Run, speak: Speaker) -> Iterator[str]:
             report=result.get("report"),
         )
     )
+
+
+def _unshelved(result: dict[str, Any], speak: Speaker) -> Iterator[str]:
+    """Say what came back from the shelf, and what did not and why."""
+    found = result.get("unshelved", [])
+    back = sum(one["returned"] for one in found)
+    if back:
+        yield speak(say("{count} row(s) came back from the shelf, and are what was put away.", count=f"{back:,}"))
+    for one in found:
+        if one["left"]:
+            yield speak(
+                say(
+                    "{object}: {left} of {rows} row(s) stay on the shelf: {why}",
+                    object=one["object"],
+                    left=one["left"],
+                    rows=one["rows"],
+                    why="; ".join(speak(reason) for reason in one["why"]),
+                )
+            )
 
 
 def _preflight(run: Run, speak: Speaker) -> Iterator[str]:
@@ -117,19 +123,7 @@ def _plan(run: Run, speak: Speaker) -> Iterator[str]:
     rows = ([one["revision"], one["family"], one["summary"]] for one in result["revisions"])
     yield from table([say("revision"), say("family"), say("what it does")], rows, speak)
     yield ""
-    touched = {one["table"]: one for one in result["touched"]}
-    locks = (
-        [
-            name,
-            mode,
-            touched.get(name, {}).get("rows"),
-            size(touched.get(name, {}).get("bytes")),
-            touched.get(name, {}).get("written", False),
-        ]
-        for name, mode in result["locks"].items()
-    )
-    heads = [say("table"), say("lock"), say("rows"), say("size"), say("rows are filled in")]
-    yield from table(heads, locks, speak)
+    yield from _locks(result, speak)
     if result["kept"]:
         yield ""
         yield speak(say("there already, and left as it is: {objects}", objects=", ".join(result["kept"])))
@@ -149,6 +143,17 @@ def _plan(run: Run, speak: Speaker) -> Iterator[str]:
             time=estimate,
         )
     )
+
+
+def _locks(result: dict[str, Any], speak: Speaker) -> Iterator[str]:
+    """Show which tables are locked, and what that means."""
+    touched = {one["table"]: one for one in result["touched"]}
+    rows = []
+    for name, mode in result["locks"].items():
+        one = touched.get(name, {})
+        rows.append([name, mode, one.get("rows"), size(one.get("bytes")), one.get("written", False)])
+    heads = [say("table"), say("lock"), say("rows"), say("size"), say("rows are filled in")]
+    yield from table(heads, rows, speak)
 
 
 def receipt_lines(result: dict[str, Any], speak: Speaker) -> Iterator[str]:

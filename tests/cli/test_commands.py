@@ -287,8 +287,9 @@ def test_nobody_to_ask(call, migrated, line):
     assert query(migrated, "SELECT count(*) FROM user_credits") > 0
 
 
-def on_a_terminal(server, directory, line, answer):
+def on_a_terminal(server, directory, line, answer, *, asked="[y/N]:", **environment):
     """Run the command line on a terminal; when it asks, type; return (exit code, all that was shown)."""
+    own = {"DATABASE_URL": url_of(server), "ROLLOUT_DIR": str(directory / "var"), "TERM": "xterm", **environment}
     main, side = pty.openpty()
     process = subprocess.Popen(
         # A terminal of its own, so that Ctrl-C becomes a signal.
@@ -297,7 +298,7 @@ def on_a_terminal(server, directory, line, answer):
         stdout=side,
         stderr=side,
         cwd=directory,
-        env={**os.environ, "DATABASE_URL": url_of(server), "ROLLOUT_DIR": str(directory / "var"), "TERM": "xterm"},
+        env={**os.environ, **own},
     )
     os.close(side)
     shown, end, answered = "", time.monotonic() + 60, False
@@ -308,7 +309,8 @@ def on_a_terminal(server, directory, line, answer):
             except OSError:
                 break
             shown += data
-            if "[y/N]:" in shown and not answered:
+            if asked in shown and not answered:
+                time.sleep(0.5)  # a question for a password throws away what was typed before its echo was off
                 os.write(main, answer)
                 answered = True
         elif process.poll() is not None:
@@ -328,6 +330,23 @@ def test_a_question_on_a_terminal(migrated, tmp_path, answer, code, words):
     assert (exit_code, "The database is untouched." in shown) == (code, True), shown
     assert query(migrated, "SELECT to_regnamespace('rollout_shelf')") is None
     assert query(migrated, "SELECT exit_code FROM rollout.runs ORDER BY number DESC LIMIT 1") == code
+
+
+def test_the_sources_password_is_asked_for(migrated, database, tmp_path):
+    """A password is no option; on a terminal it can be typed, and is not shown."""
+    with connected(database) as connection:
+        create_pagtive_schema(connection)
+        fill_pagtive(connection, users=5)
+        connection.commit()
+    source = database.parameters
+    line = (
+        f"pagtive import --dry-run --host {source['host']} --port {source['port']} --user {source['user']}"
+        f" --database {source['dbname']}"
+    )
+    typed = source["password"].encode() + b"\n"
+    code, shown = on_a_terminal(migrated, tmp_path, line, typed, asked="Password of the source", PGPASSFILE=str(tmp_path / "none"))
+    assert (code, "nothing was kept" in shown) == (0, True), shown
+    assert source["password"] not in shown
 
 
 @pytest.mark.parametrize("as_json", [True, False], ids=["json", ""])
