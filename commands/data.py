@@ -16,6 +16,9 @@ from rollout.messages import say
 from rollout.presentation import Speaker
 from rollout.settings import Settings, load
 
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the N oldest users. / 仅最早的 N 个用户。")]
+Escalation = Annotated[bool, typer.Option("--allow-role-escalation", help="Let roles rise. / 允许提升角色。")]
+
 _NOTHING_IMPORTED: dict[str, Any] = {"tables": {}, "reasons": {}, "accounts_created": 0, "role_escalations_withheld": 0}
 
 
@@ -35,16 +38,12 @@ def upgrade(*, dry_run: DryRun = False, json: Json = False) -> None:
 def import_(
     *,
     dry_run: DryRun = False,
-    limit_users: Annotated[
-        int | None, typer.Option(min=1, help="Only the N oldest users. / 仅最早的 N 个用户。")
-    ] = None,
+    limit_users: Limit = None,
     source_timezone: Annotated[str, typer.Option(help="Of naive timestamps. / 无时区时间的时区。")] = "Asia/Shanghai",
     tenant: Annotated[str, typer.Option(help="tenant_code of new users. / 新用户的租户。")] = "pagtive",
     on_conflict: Annotated[str, typer.Option(help="newer, source or keep. / 冲突处理。")] = "newer",
     max_quarantined: Annotated[int | None, typer.Option(min=0, help="More than this fails. / 隔离行上限。")] = None,
-    allow_role_escalation: Annotated[
-        bool, typer.Option("--allow-role-escalation", help="Let roles rise. / 允许提升角色。")
-    ] = False,
+    allow_role_escalation: Escalation = False,
     host: Annotated[str | None, typer.Option(help="Source host. / 源库主机。")] = None,
     port: Annotated[int | None, typer.Option(help="Source port. / 源库端口。")] = None,
     database: Annotated[str | None, typer.Option(help="Source database. / 源库名称。")] = None,
