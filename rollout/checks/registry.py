@@ -173,6 +173,13 @@ class Outcome:
     failed: int
     findings: list[Finding]
 
+    def add(self, findings: list[Finding]) -> None:
+        """Count what one more look found, which is no check of the registry."""
+        self.findings += findings
+        failed = any(finding.severity == ERROR for finding in findings)
+        self.failed += failed
+        self.passed += not failed
+
     @property
     def errors(self) -> list[Finding]:
         """The findings that are errors."""
