@@ -16,7 +16,7 @@ from rollout import adopt, interrupt, manifest, memory, own_rows, plan, transact
 from rollout.database import OUR_SCHEMAS, VERSION_TABLE, engine_for, run_lock
 from rollout.errors import UNTOUCHED, Interrupted, PreflightFailed, RollbackFailed
 from rollout.messages import say
-from rollout.operations import LawskerImpl
+from rollout.operations import ENSURE_RANDOM_UUID, LawskerImpl
 from rollout.settings import load
 
 if TYPE_CHECKING:
@@ -258,6 +258,7 @@ def _offline(context: EnvironmentContext) -> None:
 def _write_legacy_start(write: Callable[[str], None]) -> None:
     """Write what an upgrade of a clean legacy database finds done: the baseline, whose objects are all others'."""
     first = plan.history()[0]
+    write(ENSURE_RANDOM_UUID + ";")
     write(
         f"CREATE TABLE public.{VERSION_TABLE} (version_num varchar(32) NOT NULL,"
         f" CONSTRAINT {VERSION_TABLE}_pkc PRIMARY KEY (version_num));"

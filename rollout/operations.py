@@ -47,7 +47,7 @@ BEGIN
 END
 $backfill$"""
 
-_ENSURE_RANDOM_UUID = """\
+ENSURE_RANDOM_UUID = """\
 DO $uuid$
 BEGIN
     -- Built in since PostgreSQL 13; version 12 has it in pgcrypto.
@@ -287,7 +287,7 @@ class EnsureRandomUuid(MigrateOperation):
     @classmethod
     def ensure_random_uuid(cls, operations: Operations) -> None:
         """Make sure that ``gen_random_uuid()`` is there (extension pgcrypto on PostgreSQL 12)."""
-        _invoke(operations, "extension pgcrypto", _ENSURE_RANDOM_UUID)
+        _invoke(operations, "extension pgcrypto", ENSURE_RANDOM_UUID)
 
 
 @Operations.register_operation("drop_random_uuid")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
@@ -57,9 +57,7 @@ def _take_locks(
     connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(statement_timeout * 1000)}")
     connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
     connection.exec_driver_sql("SET LOCAL search_path = public")
-    # From 14 on, and not on every system: when we are killed, our statement ends, and with it its locks.
-    with suppress(DBAPIError), connection.begin_nested():
-        connection.exec_driver_sql("SET LOCAL client_connection_check_interval = 1000")
+    _end_with_us(connection)
     for table, mode in locks.items():
         try:
             connection.exec_driver_sql(f"LOCK TABLE {quote('public', table)} IN {mode} MODE")
@@ -77,6 +75,17 @@ def _take_locks(
         text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": TRANSACTION_LOCK_KEY}
     ).scalar_one():
         raise another_run(connection)
+
+
+def _end_with_us(connection: Connection) -> None:
+    """Have the server end our statement, and with it its locks, when we are killed: from 14 on, not on every system."""
+    connection.exec_driver_sql("SAVEPOINT before_check_interval")
+    try:
+        connection.exec_driver_sql("SET LOCAL client_connection_check_interval = 1000")
+    except DBAPIError:
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT before_check_interval")
+    # Released in both cases: rows that are written below a savepoint do not carry the transaction's own id.
+    connection.exec_driver_sql("RELEASE SAVEPOINT before_check_interval")
 
 
 def _roll_back(connection: Connection) -> None:

@@ -191,7 +191,7 @@ def test_a_role_that_does_not_own_users(legacy, refused, limited_role):
         pytest.param(["DROP TABLE users CASCADE"], "users is missing, but there is", "DATABASE_URL", id="no users"),
         pytest.param(
             ["CREATE TABLE user_credits (user_id uuid PRIMARY KEY)"],
-            "table user_credits exists with another definition: .*user_credits.credits_weekly is missing",
+            "table user_credits exists with another definition: .*user_credits.created_at is missing",
             "Alter or rename it",
             id="differing table",
         ),

@@ -125,7 +125,7 @@ def test_the_session_ends_during_the_checks(legacy, settings_for, monkeypatch):
     assert "step verify" in run.error.message
 
 
-def test_kill_9(gated, tmp_path):
+def test_kill_9(gated, postgres, tmp_path):
     """The program is killed half-way: its session ends, nothing is left, and the next run goes through."""
     before = picture(gated.server)
     with tool(
@@ -134,7 +134,9 @@ def test_kill_9(gated, tmp_path):
         gated.somebody()
         process.kill()
         process.wait()
-        # The gate is still shut: the server itself notices that nobody is there any more.
+        if postgres.major < 14:
+            gated.open()  # older servers notice when they have something to tell
+        # The gate is still shut: newer ones notice by themselves that nobody is there any more.
         until(gated.server, SESSIONS.replace("count(*)", "count(*) = 0"))
     assert before.differences(picture(gated.server)) == []
     assert query(gated.server, "SELECT count(*) FROM rollout.runs WHERE ok IS NULL") == 1
