@@ -37,7 +37,7 @@ _NEEDED = {
 
 # What each user who has no Feishu account yet, but a row of feishu_auths, would get; ``reason``: why it cannot.
 _FEISHU = """
-CREATE TEMPORARY TABLE feishu_wanted ON COMMIT DROP AS
+CREATE TEMPORARY TABLE upgrade_feishu_wanted ON COMMIT DROP AS
 SELECT f.user_id,
        CASE WHEN btrim(f.open_id) = '' THEN 'no_open_id'
             WHEN EXISTS (SELECT FROM public.user_accounts AS a
@@ -53,13 +53,13 @@ INSERT INTO public.user_accounts (user_id, type, provider, provider_account_id, 
 SELECT f.user_id, 'oauth', 'feishu', f.open_id, f.access_token, f.refresh_token, f.token_expires_at,
        NOT EXISTS (SELECT FROM public.user_accounts AS a WHERE a.user_id = f.user_id AND a.is_primary), true,
        jsonb_build_object('open_id', f.open_id, 'union_id', f.union_id)
-FROM feishu_wanted AS w JOIN public.feishu_auths AS f ON f.user_id = w.user_id
+FROM upgrade_feishu_wanted AS w JOIN public.feishu_auths AS f ON f.user_id = w.user_id
 WHERE w.reason IS NULL
 """
 
 # Users with an address, no feishu_auths row and no account at all. Of two with the same address the older one gets it.
 _EMAIL = f"""
-CREATE TEMPORARY TABLE email_wanted ON COMMIT DROP AS
+CREATE TEMPORARY TABLE upgrade_email_wanted ON COMMIT DROP AS
 SELECT q.user_id, q.address,
        CASE WHEN EXISTS (SELECT FROM public.user_accounts AS a
                          WHERE a.provider = 'email' AND a.provider_account_id = q.address) OR q.turn > 1
@@ -76,19 +76,19 @@ FROM (
 
 _INSERT_EMAIL = """
 INSERT INTO public.user_accounts (user_id, type, provider, provider_account_id, is_primary, is_verified)
-SELECT user_id, 'email', 'email', address, true, true FROM email_wanted WHERE reason IS NULL
+SELECT user_id, 'email', 'email', address, true, true FROM upgrade_email_wanted WHERE reason IS NULL
 """
 
 _SKIPPED = """
-SELECT user_id::text, reason FROM feishu_wanted WHERE reason IS NOT NULL
-UNION ALL SELECT user_id::text, reason FROM email_wanted WHERE reason IS NOT NULL ORDER BY 1
+SELECT user_id::text, reason FROM upgrade_feishu_wanted WHERE reason IS NOT NULL
+UNION ALL SELECT user_id::text, reason FROM upgrade_email_wanted WHERE reason IS NOT NULL ORDER BY 1
 """
 
 _WITHOUT = """
 SELECT coalesce(f.reason, e.reason, 'no_email') AS reason, count(*) AS users
 FROM public.users AS u
-LEFT JOIN feishu_wanted AS f ON f.user_id = u.id
-LEFT JOIN email_wanted AS e ON e.user_id = u.id
+LEFT JOIN upgrade_feishu_wanted AS f ON f.user_id = u.id
+LEFT JOIN upgrade_email_wanted AS e ON e.user_id = u.id
 WHERE NOT EXISTS (SELECT FROM public.user_accounts AS a WHERE a.user_id = u.id)
 GROUP BY 1 ORDER BY 1
 """
@@ -96,11 +96,11 @@ GROUP BY 1 ORDER BY 1
 # Whoever was given an account has exactly one primary account, and it holds what it was made from.
 _WRONG = """
 SELECT count(*) FROM (
-    SELECT user_id FROM feishu_wanted WHERE reason IS NULL
-    UNION ALL SELECT user_id FROM email_wanted WHERE reason IS NULL
+    SELECT user_id FROM upgrade_feishu_wanted WHERE reason IS NULL
+    UNION ALL SELECT user_id FROM upgrade_email_wanted WHERE reason IS NULL
 ) AS w
 LEFT JOIN public.feishu_auths AS f ON f.user_id = w.user_id
-LEFT JOIN email_wanted AS e ON e.user_id = w.user_id
+LEFT JOIN upgrade_email_wanted AS e ON e.user_id = w.user_id
 WHERE (SELECT count(*) FROM public.user_accounts AS a WHERE a.user_id = w.user_id AND a.is_primary) <> 1
    OR NOT EXISTS (
         SELECT FROM public.user_accounts AS a
@@ -145,8 +145,8 @@ def upgrade(connection: Connection, run: Run) -> dict[str, Any]:
     with run.step("reconcile") as step:
         expected = connection.execute(
             text(
-                "SELECT (SELECT count(*) FROM feishu_wanted WHERE reason IS NULL),"
-                " (SELECT count(*) FROM email_wanted WHERE reason IS NULL)"
+                "SELECT (SELECT count(*) FROM upgrade_feishu_wanted WHERE reason IS NULL),"
+                " (SELECT count(*) FROM upgrade_email_wanted WHERE reason IS NULL)"
             )
         ).one()
         wrong = connection.execute(text(_WRONG)).scalar_one()

@@ -1,6 +1,6 @@
 """Who a source user is in the target: the map, Feishu, e-mail, or somebody new; several source users may be one person.
 
-``people``: one row a source user that fits, with the target's user (``user_id``) and the rule that found it
+``import_people``: one row a source user that fits, with the target's user (``user_id``) and the rule that found it
 (``matched_by``: map, feishu, email, created, merged). Source users whom no rule finds are joined into groups that share
 an e-mail address or a Feishu id; a group belongs to the target's user of any of its addresses or ids that another
 source user has brought along, else its oldest member becomes a new user and the others are merged into it.
@@ -30,14 +30,14 @@ SELECT w.n, w.id AS source_id, w.email, lower(w.email) AS email_key,
             WHEN a.user_id IS NOT NULL THEN 'feishu'
             WHEN e.users = 1 THEN 'email'
             WHEN e.users > 1 THEN 'ambiguous' END AS matched_by
-FROM converted_users AS w
+FROM import_converted_users AS w
 LEFT JOIN public.pagtive_user_map AS m ON m.source_id = w.id
 LEFT JOIN public.user_accounts AS a
        ON a.provider = 'feishu' AND w.username ~ '^ou_.' AND a.provider_account_id = w.username
 LEFT JOIN (
     SELECT lower(btrim(u.email, {BLANKS})) AS email_key, count(*) AS users, min(u.id::text)::uuid AS user_id
     FROM public.users AS u
-    WHERE lower(btrim(u.email, {BLANKS})) IN (SELECT lower(c.email) FROM converted_users AS c)
+    WHERE lower(btrim(u.email, {BLANKS})) IN (SELECT lower(c.email) FROM import_converted_users AS c)
     GROUP BY 1
 ) AS e ON e.email_key = lower(w.email)
 WHERE {quarantine.accepted(USERS)}
@@ -46,41 +46,43 @@ WHERE {quarantine.accepted(USERS)}
 # ``place``: the order of age, which also says who leads a group.
 _NEWCOMERS = """
 SELECT p.n, p.source_id, p.email_key, p.open_id, row_number() OVER (ORDER BY p.created_at, p.source_id) AS place
-FROM people AS p WHERE p.user_id IS NULL
+FROM import_people AS p WHERE p.user_id IS NULL
 """
 
 _TWINS = """
-SELECT c.n, c.email_key, c.open_id, c.place, c.place AS leader FROM newcomers AS c
-WHERE c.email_key IN (SELECT email_key FROM newcomers GROUP BY email_key HAVING count(*) > 1)
-   OR c.open_id IN (SELECT open_id FROM newcomers GROUP BY open_id HAVING count(*) > 1)
+SELECT c.n, c.email_key, c.open_id, c.place, c.place AS leader FROM import_newcomers AS c
+WHERE c.email_key IN (SELECT email_key FROM import_newcomers GROUP BY email_key HAVING count(*) > 1)
+   OR c.open_id IN (SELECT open_id FROM import_newcomers GROUP BY open_id HAVING count(*) > 1)
 """
 
 _JOIN_TWINS = """
-UPDATE twins AS c SET leader = l.leader
+UPDATE import_twins AS c SET leader = l.leader
 FROM (
     SELECT n, least(
         leader,
         CASE WHEN email_key IS NOT NULL THEN min(leader) OVER (PARTITION BY email_key) END,
         CASE WHEN open_id IS NOT NULL THEN min(leader) OVER (PARTITION BY open_id) END
-    ) AS leader FROM twins
+    ) AS leader FROM import_twins
 ) AS l
 WHERE l.n = c.n AND l.leader < c.leader
 """
 
 # Following the leader's leader halves the length of chains of people who share now an address, now an id.
-_SHORTEN = "UPDATE twins AS c SET leader = l.leader FROM twins AS l WHERE l.place = c.leader AND l.leader < c.leader"
+_SHORTEN = """
+UPDATE import_twins AS c SET leader = l.leader FROM import_twins AS l WHERE l.place = c.leader AND l.leader < c.leader
+"""
 
 _GROUPS = """
 SELECT c.n, c.source_id, c.email_key, c.open_id, c.place, coalesce(t.leader, c.place) AS leader
-FROM newcomers AS c LEFT JOIN twins AS t ON t.n = c.n
+FROM import_newcomers AS c LEFT JOIN import_twins AS t ON t.n = c.n
 """
 
 _LINKS = """
 SELECT l.leader, count(DISTINCT l.user_id) AS users, min(l.user_id::text)::uuid AS user_id
 FROM (
-    SELECT g.leader, p.user_id FROM groups AS g JOIN people AS p ON p.email_key = g.email_key
+    SELECT g.leader, p.user_id FROM import_groups AS g JOIN import_people AS p ON p.email_key = g.email_key
     UNION
-    SELECT g.leader, p.user_id FROM groups AS g JOIN people AS p ON p.open_id = g.open_id
+    SELECT g.leader, p.user_id FROM import_groups AS g JOIN import_people AS p ON p.open_id = g.open_id
 ) AS l
 WHERE l.user_id IS NOT NULL
 GROUP BY l.leader
@@ -88,21 +90,21 @@ GROUP BY l.leader
 
 # A group whose new user would need an e-mail account that somebody has already.
 _ACCOUNT_TAKEN = f"""
-SELECT g.n FROM groups AS g JOIN groups AS h ON h.place = g.leader
+SELECT g.n FROM import_groups AS g JOIN import_groups AS h ON h.place = g.leader
 WHERE h.open_id IS NULL
   AND h.email_key IN (SELECT lower(btrim(a.provider_account_id, {BLANKS})) FROM public.user_accounts AS a
                       WHERE a.provider = 'email')
-  AND NOT EXISTS (SELECT FROM links AS l WHERE l.leader = g.leader)
+  AND NOT EXISTS (SELECT FROM import_links AS l WHERE l.leader = g.leader)
 """
 
 _SETTLE = """
-UPDATE people AS p SET user_id = f.user_id, matched_by = f.matched_by
+UPDATE import_people AS p SET user_id = f.user_id, matched_by = f.matched_by
 FROM (
     SELECT g.n, coalesce(l.user_id, h.user_id) AS user_id,
            CASE WHEN l.user_id IS NULL AND g.place = g.leader THEN 'created' ELSE 'merged' END AS matched_by
-    FROM groups AS g
-    LEFT JOIN links AS l ON l.leader = g.leader
-    LEFT JOIN leaders AS h ON h.place = g.leader
+    FROM import_groups AS g
+    LEFT JOIN import_links AS l ON l.leader = g.leader
+    LEFT JOIN import_leaders AS h ON h.place = g.leader
 ) AS f
 WHERE f.n = p.n
 """
@@ -113,19 +115,19 @@ SELECT g.place, CASE
     WHEN g.source_id ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$'
      AND NOT EXISTS (SELECT FROM public.users AS u WHERE u.id::text = g.source_id)
     THEN g.source_id::uuid ELSE gen_random_uuid() END AS user_id
-FROM groups AS g
+FROM import_groups AS g
 WHERE g.place = g.leader AND {quarantine.accepted(USERS, "g")}
 """
 
 # Of several source users of one target user one speaks for it: the one of the map, of Feishu, of e-mail, the oldest.
 _SPEAKERS = """
-UPDATE people AS p SET matched_by = 'merged'
+UPDATE import_people AS p SET matched_by = 'merged'
 FROM (
     SELECT n, row_number() OVER (
         PARTITION BY user_id
         ORDER BY mapped_by IS NOT DISTINCT FROM 'merged',
                  array_position(ARRAY['map', 'feishu', 'email', 'created', 'merged'], matched_by), created_at, source_id
-    ) AS place FROM people WHERE user_id IS NOT NULL
+    ) AS place FROM import_people WHERE user_id IS NOT NULL
 ) AS o
 WHERE o.n = p.n AND (o.place > 1 OR p.mapped_by = 'merged') AND p.matched_by <> 'merged'
 """
@@ -133,31 +135,31 @@ WHERE o.n = p.n AND (o.place > 1 OR p.mapped_by = 'merged') AND p.matched_by <> 
 
 # Feishu users of the older table that nobody has upgraded: rule 2 cannot see them.
 _NOT_UPGRADED = """
-SELECT count(*) FROM people AS p JOIN public.feishu_auths AS f ON f.open_id = p.open_id
+SELECT count(*) FROM import_people AS p JOIN public.feishu_auths AS f ON f.open_id = p.open_id
 WHERE p.matched_by IS DISTINCT FROM 'map' AND p.matched_by IS DISTINCT FROM 'feishu'
 """
 
 
 def resolve(job: Job) -> None:
-    """Make ``people`` from ``converted_users``; whoever cannot be told apart is rejected."""
-    job.temporary("people", _PEOPLE)
+    """Make ``import_people`` from ``import_converted_users``; whoever cannot be told apart is rejected."""
+    job.temporary("import_people", _PEOPLE)
     _warn(job)
     message = "several users of the target have this e-mail address"
-    _reject(job, AMBIGUOUS, message, "SELECT n FROM people WHERE matched_by = 'ambiguous'")
-    job.temporary("newcomers", _NEWCOMERS)
-    job.temporary("twins", _TWINS)
+    _reject(job, AMBIGUOUS, message, "SELECT n FROM import_people WHERE matched_by = 'ambiguous'")
+    job.temporary("import_newcomers", _NEWCOMERS)
+    job.temporary("import_twins", _TWINS)
     while job.execute(_JOIN_TWINS):
         job.execute(_SHORTEN)
-    job.temporary("groups", _GROUPS)
-    job.temporary("links", _LINKS)
+    job.temporary("import_groups", _GROUPS)
+    job.temporary("import_links", _LINKS)
     _reject(
         job,
         AMBIGUOUS,
         "other source users with this e-mail address or Feishu id are several users of the target",
-        "SELECT g.n FROM groups AS g JOIN links AS l ON l.leader = g.leader WHERE l.users > 1",
+        "SELECT g.n FROM import_groups AS g JOIN import_links AS l ON l.leader = g.leader WHERE l.users > 1",
     )
     _reject(job, "account_taken", "the e-mail address is another user's account", _ACCOUNT_TAKEN)
-    job.temporary("leaders", _LEADERS)
+    job.temporary("import_leaders", _LEADERS)
     job.execute(_SETTLE)
     job.execute(_SPEAKERS)
 
@@ -173,8 +175,8 @@ def _warn(job: Job) -> None:
 
 
 def _reject(job: Job, code: str, message: str, query: str) -> None:
-    """Reject source users and take them out of ``people``."""
+    """Reject source users and take them out of ``import_people``."""
     if quarantine.reject(job, USERS, code, message, query):
-        job.execute("DELETE FROM people AS p WHERE NOT (" + quarantine.accepted(USERS, "p") + ")")
-        if job.scalar("SELECT to_regclass('pg_temp.groups') IS NOT NULL"):
-            job.execute("DELETE FROM groups AS g WHERE NOT (" + quarantine.accepted(USERS, "g") + ")")
+        job.execute("DELETE FROM import_people AS p WHERE NOT (" + quarantine.accepted(USERS, "p") + ")")
+        if job.scalar("SELECT to_regclass('pg_temp.import_groups') IS NOT NULL"):
+            job.execute("DELETE FROM import_groups AS g WHERE NOT (" + quarantine.accepted(USERS, "g") + ")")

@@ -22,6 +22,7 @@ from rollout.errors import (
     MigrationFailed,
     PreflightFailed,
 )
+from rollout.fingerprint import pin_settings
 from rollout.messages import say
 
 if TYPE_CHECKING:
@@ -104,7 +105,10 @@ class Job:
         return self.connection.execute(text(sql), values).scalar()
 
     def temporary(self, name: str, query: str, **values: Any) -> None:
-        """Make a table of this transaction (``pg_temp``) from a query, with statistics."""
+        """Make a table of this transaction (``pg_temp``) from a query, with statistics.
+
+        Names begin with ``import_``: temporary tables hide others of their name, also from other people's triggers.
+        """
         self.connection.execute(text(f"CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS {query}"), values)
         self.connection.exec_driver_sql(f"ANALYZE {name}")
 
@@ -124,6 +128,7 @@ def change(session: Session, run: Run, locks: Mapping[str, str], *, dry_run: boo
         ) as connection,
     ):
         with interrupt.cancelling(raw_connection(connection)):
+            pin_settings(connection)
             # Whole-table statements: no time for compiling expressions, memory for hash tables.
             connection.exec_driver_sql("SET LOCAL jit = off")
             connection.exec_driver_sql("SET LOCAL work_mem = '64MB'")

@@ -3,9 +3,9 @@
 Four temporary tables a table at most, each with one row a source row and none of the large values: those go from the
 staging table straight to the target.
 
-- ``converted_T``: every value that had to be converted, and the rows it refers to
-- ``rejected``: what does not fit, and why
-- ``plan_T``: ``converted_T`` of what fits, with the times that stand for missing ones, and what is to be done
+- ``import_converted_T``: every value that had to be converted, and the rows it refers to
+- ``import_rejected``: what does not fit, and why
+- ``import_plan_T``: conversions of what fits, the times that stand for missing ones, and what is to be done
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def convert(job: Job, source: SourceTable) -> None:
-    """Make ``converted_T``: conversions, the user (``ref_user``) and the project (``ref_project``) a row refers to."""
+    """Make ``import_converted_T``: conversions, and the user and project a row refers to (``ref_user``, …)."""
     table, zone = source.table, job.options.source_timezone
     converted = {
         field.name: rules.conversion(field, source.columns[field.name], zone)
@@ -45,7 +45,7 @@ def convert(job: Job, source: SourceTable) -> None:
         columns.append("p.id AS ref_project")
         joins += f" LEFT JOIN public.pagtive_projects AS p ON {key} = {converted[table.project]}"
     job.temporary(
-        f"converted_{table.name}",
+        f"import_converted_{table.name}",
         f"SELECT s.n, {', '.join(columns)} FROM rollout.{table.staged} AS s{joins}",
     )
 
@@ -67,7 +67,7 @@ def _reject_taken(job: Job, source: SourceTable, name: str) -> None:
     """Reject rows whose unique value another row has; of several of this source, one that the target has keeps it."""
     table, column = source.table, quote(name)
     value = rules.value(table.field(name), source)
-    rows = f"converted_{table.name} AS w JOIN rollout.{table.staged} AS s ON s.n = w.n"
+    rows = f"import_converted_{table.name} AS w JOIN rollout.{table.staged} AS s ON s.n = w.n"
     there = f"EXISTS (SELECT FROM public.{table.target} AS t WHERE t.id = w.id AND t.{column} = {value})"
     message = f"another row has the same {name}"
     quarantine.reject(job, table, f"duplicate_{name}", message, _later_rows(table, value, rows, f"({there}) DESC, "))
@@ -94,14 +94,15 @@ def _references(table: Table) -> Iterator[Rule]:
 def _later_rows(table: Table, key: str, rows: str | None = None, first: str = "") -> str:
     """Return a query for all rows but the first (by ``first``, age, as they came) of every key that is there twice."""
     order = f"{first}w.{quote(table.created)}, w.{quote(table.key[0])}, w.n"
+    rows = rows or f"import_converted_{table.name} AS w"
     return (
         f"SELECT d.n FROM (SELECT w.n, row_number() OVER (PARTITION BY {key} ORDER BY {order}) AS place"
-        f" FROM {rows or f'converted_{table.name} AS w'} WHERE {quarantine.accepted(table)}) AS d WHERE d.place > 1"
+        f" FROM {rows} WHERE {quarantine.accepted(table)}) AS d WHERE d.place > 1"
     )
 
 
 def plan(job: Job, source: SourceTable) -> None:
-    """Make ``plan_T``: what fits, what is to be done with it (``action``), and the times that it gets."""
+    """Make ``import_plan_T``: what fits, what is to be done with it (``action``), and the times that it gets."""
     table = source.table
     created = f"w.{quote(table.created)}"
     stand_in = f"w.{quote(table.stand_in)}" if table.stand_in else "NULL::timestamptz"
@@ -116,10 +117,10 @@ def plan(job: Job, source: SourceTable) -> None:
         columns.append(f"coalesce({updated}, {created}, t.{quote(table.updated)}, now()) AS new_updated")
         defaulted += f" OR {updated} IS NULL"
     job.temporary(
-        f"plan_{table.name}",
+        f"import_plan_{table.name}",
         f"SELECT w.*, {', '.join(columns)}, {defaulted} AS defaulted,"
         f" CASE WHEN t.{quote(table.field(table.key[0]).column)} IS NULL THEN 'insert' ELSE 'compare' END AS action"
-        f" FROM converted_{table.name} AS w LEFT JOIN public.{table.target} AS t ON {rules.same_key(table)}"
+        f" FROM import_converted_{table.name} AS w LEFT JOIN public.{table.target} AS t ON {rules.same_key(table)}"
         f" WHERE {quarantine.accepted(table)}",
     )
     _compare(job, source)
@@ -128,7 +129,7 @@ def plan(job: Job, source: SourceTable) -> None:
 def _compare(job: Job, source: SourceTable) -> None:
     """Decide what happens to rows that the target has: ``unchanged``, ``update``, or ``kept`` as they are there."""
     table = source.table
-    if not job.scalar(f"SELECT EXISTS (SELECT FROM plan_{table.name} WHERE action = 'compare')"):
+    if not job.scalar(f"SELECT EXISTS (SELECT FROM import_plan_{table.name} WHERE action = 'compare')"):
         return
     large = rules.large(source)
     compared = {name: (f"t.{quote(name)}", value) for name, value in rules.mapped(source).items() if name not in large}
@@ -137,19 +138,19 @@ def _compare(job: Job, source: SourceTable) -> None:
     differs = " OR ".join(f"{ours} IS DISTINCT FROM {theirs}" for ours, theirs in compared.values())
     both = f"FROM rollout.{table.staged} AS s, public.{table.target} AS t WHERE s.n = w.n AND {rules.same_key(table)}"
     job.execute(
-        f"UPDATE plan_{table.name} AS w SET action = CASE WHEN NOT ({differs}) THEN 'unchanged'"
+        f"UPDATE import_plan_{table.name} AS w SET action = CASE WHEN NOT ({differs}) THEN 'unchanged'"
         f" {_choice(job, table)} END {both} AND w.action = 'compare'"
     )
-    if job.scalar(f"SELECT EXISTS (SELECT FROM plan_{table.name} WHERE action = 'same age')"):
+    if job.scalar(f"SELECT EXISTS (SELECT FROM import_plan_{table.name} WHERE action = 'same age')"):
         job.execute(
-            f"UPDATE plan_{table.name} AS w SET action ="
+            f"UPDATE import_plan_{table.name} AS w SET action ="
             f" CASE WHEN l.content = {reconcile.target_content(table)} THEN 'update' ELSE 'kept' END"
             f" FROM public.{table.target} AS t"
             f" LEFT JOIN ({reconcile.last(table.target)}) AS l ON l.row_key = t.id::text"
             f" WHERE w.action = 'same age' AND {rules.same_key(table)}"
         )
     if table.updated is not None:
-        job.execute(f"UPDATE plan_{table.name} SET new_updated = now() WHERE action = 'update' AND timeless")
+        job.execute(f"UPDATE import_plan_{table.name} SET new_updated = now() WHERE action = 'update' AND timeless")
 
 
 def _choice(job: Job, table: Table) -> str:
@@ -173,13 +174,13 @@ def write(job: Job, source: SourceTable) -> None:
     table = source.table
     values = rules.mapped(source)
     names = ", ".join(quote(name) for name in values)
-    rows = f"rollout.{table.staged} AS s JOIN plan_{table.name} AS w ON w.n = s.n"
+    rows = f"rollout.{table.staged} AS s JOIN import_plan_{table.name} AS w ON w.n = s.n"
     counts = job.counts[table.name]
     counts.inserted = job.execute(
         f"INSERT INTO public.{table.target} ({names}) SELECT {', '.join(values.values())} FROM {rows}"
         " WHERE w.action = 'insert'"
     )
-    if job.scalar(f"SELECT EXISTS (SELECT FROM plan_{table.name} WHERE action = 'update')"):
+    if job.scalar(f"SELECT EXISTS (SELECT FROM import_plan_{table.name} WHERE action = 'update')"):
         _nudge(job, table)
         settings = ", ".join(f"{quote(name)} = {value}" for name, value in values.items())
         counts.updated = job.execute(
@@ -194,7 +195,7 @@ def _nudge(job: Job, table: Table) -> None:
         updated = quote(table.updated)
         job.execute(
             f"UPDATE public.{table.target} AS t SET {updated} = t.{updated} + interval '1 microsecond'"
-            f" FROM plan_{table.name} AS w"
+            f" FROM import_plan_{table.name} AS w"
             f" WHERE w.action = 'update' AND t.{updated} = w.new_updated AND {rules.same_key(table)}"
         )
 
@@ -203,7 +204,7 @@ def count(job: Job, source: SourceTable) -> None:
     """Count what became of the rows, apart from those that were written."""
     table, counts = source.table, job.counts[source.table.name]
     counts.quarantined = quarantine.keep(job, source)
-    of_plan = f"SELECT count(*) FROM plan_{table.name} WHERE"
+    of_plan = f"SELECT count(*) FROM import_plan_{table.name} WHERE"
     job.kept[table.name] = int(job.scalar(f"{of_plan} action = 'kept'"))
     counts.unchanged = int(job.scalar(f"{of_plan} action = 'unchanged'")) + job.kept[table.name]
     counts.defaulted = int(job.scalar(f"{of_plan} defaulted"))

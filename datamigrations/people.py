@@ -46,7 +46,7 @@ INSERT INTO public.user_accounts (user_id, type, provider, provider_account_id, 
 SELECT p.user_id, CASE WHEN p.open_id IS NULL THEN 'email' ELSE 'oauth' END,
        CASE WHEN p.open_id IS NULL THEN 'email' ELSE 'feishu' END, coalesce(p.open_id, p.email), true, true,
        CASE WHEN p.open_id IS NOT NULL THEN jsonb_build_object('open_id', p.open_id, 'union_id', NULL) END
-FROM people AS p WHERE p.matched_by = 'created' AND coalesce(p.open_id, p.email) IS NOT NULL
+FROM import_people AS p WHERE p.matched_by = 'created' AND coalesce(p.open_id, p.email) IS NOT NULL
 """
 
 # What belongs to a new user, and the columns by which an edit of it shows.
@@ -60,7 +60,7 @@ BELONGINGS = {
 
 
 def new_users(source: SourceTable, tenant_id: str) -> dict[str, str]:
-    """Return the SQL of a new user's mapped columns (``m``: names, ``p``: people, ``w``: converted_users)."""
+    """Return the SQL of a new user's mapped columns (``m``: names, ``p``: people, ``w``: import_converted_users)."""
     values = {
         "id": "m.user_id",
         "tenant_id": f"{literal(tenant_id)}::uuid",
@@ -87,16 +87,16 @@ def new_users(source: SourceTable, tenant_id: str) -> dict[str, str]:
 
 
 def merge(job: Job, source: SourceTable) -> None:
-    """Write the users: new ones, what matched ones take over, and the map. Needs ``people`` (``identity.resolve``)."""
+    """Write the users: new ones, what matched ones take over, and the map. Needs ``identity.resolve``."""
     counts = job.counts[USERS.name]
     usernames.assign(job)
     counts.inserted = _create(job, source)
     _plan(job)
     counts.updated = _take_over(job)
     _remember_matches(job)
-    counts.merged = int(job.scalar("SELECT count(*) FROM people WHERE matched_by = 'merged'"))
-    job.kept[USERS.name] = int(job.scalar("SELECT count(*) FROM plan_users WHERE action = 'kept'"))
-    counts.unchanged = int(job.scalar("SELECT count(*) FROM plan_users WHERE action = 'unchanged'"))
+    counts.merged = int(job.scalar("SELECT count(*) FROM import_people WHERE matched_by = 'merged'"))
+    job.kept[USERS.name] = int(job.scalar("SELECT count(*) FROM import_plan_users WHERE action = 'kept'"))
+    counts.unchanged = int(job.scalar("SELECT count(*) FROM import_plan_users WHERE action = 'unchanged'"))
     counts.unchanged += job.kept[USERS.name]
     counts.quarantined = quarantine.keep(job, source)
 
@@ -118,13 +118,13 @@ def _tenant(job: Job) -> str:
 def _create(job: Job, source: SourceTable) -> int:
     """Insert the new users and what belongs to a user; return how many."""
     job.run.result["accounts_created"] = 0
-    if not job.scalar("SELECT EXISTS (SELECT FROM names)"):
+    if not job.scalar("SELECT EXISTS (SELECT FROM import_names)"):
         return 0
     tenant_id = _tenant(job)
     known = new_users(source, tenant_id)
     values = {column: known[column] for column in NEW_USER}
     columns, mapped = ", ".join(values), ", ".join(values.values())
-    rows = "names AS m JOIN people AS p ON p.n = m.n JOIN converted_users AS w ON w.n = m.n"
+    rows = "import_names AS m JOIN import_people AS p ON p.n = m.n JOIN import_converted_users AS w ON w.n = m.n"
     inserted = job.execute(
         f"INSERT INTO public.users ({columns}, password_hash)"
         # A marker that no hash function produces.
@@ -150,21 +150,23 @@ def _create_belongings(job: Job, source: SourceTable, tenant_id: str) -> None:
     job.execute(
         f"INSERT INTO public.profiles (user_id, full_name, verification_status, {image[0]})"
         f" SELECT m.user_id, w.name, 'UNVERIFIED', {image[1]}"
-        " FROM names AS m JOIN converted_users AS w ON w.n = m.n ON CONFLICT (user_id) DO NOTHING"
+        " FROM import_names AS m JOIN import_converted_users AS w ON w.n = m.n ON CONFLICT (user_id) DO NOTHING"
     )
     job.execute(
         "INSERT INTO public.workspace_mappings (user_id, workspace_id, workspace_type)"
-        " SELECT u.id, u.workspace_id, 'user' FROM names AS m JOIN public.users AS u ON u.id = m.user_id"
+        " SELECT u.id, u.workspace_id, 'user' FROM import_names AS m JOIN public.users AS u ON u.id = m.user_id"
         " ON CONFLICT (user_id) DO NOTHING"
     )
     job.execute(
         "INSERT INTO public.user_roles (user_id, role_id)"
-        " SELECT m.user_id, r.id FROM names AS m, ("
+        " SELECT m.user_id, r.id FROM import_names AS m, ("
         "  SELECT id FROM public.roles WHERE name = 'User' AND (tenant_id = CAST(:tenant AS uuid) OR tenant_id IS NULL)"
         "  ORDER BY tenant_id NULLS LAST, created_at, id LIMIT 1) AS r ON CONFLICT (user_id, role_id) DO NOTHING",
         tenant=tenant_id,
     )
-    job.execute("INSERT INTO public.user_credits (user_id) SELECT user_id FROM names ON CONFLICT (user_id) DO NOTHING")
+    job.execute(
+        "INSERT INTO public.user_credits (user_id) SELECT user_id FROM import_names ON CONFLICT (user_id) DO NOTHING"
+    )
     job.run.result["accounts_created"] = job.execute(_ACCOUNTS)
     for table, columns in BELONGINGS.items():
         key = "t.user_id::text || ',' || t.role_id" if table == "user_roles" else "t.user_id::text"
@@ -175,7 +177,9 @@ def _create_belongings(job: Job, source: SourceTable, tenant_id: str) -> None:
 def _record(job: Job, table: str, key: str, columns: tuple[str, ...], condition: str = "t.id = m.user_id") -> None:
     """Record rows that belong to the new users (``m``) as inserted by this run."""
     hashed = reconcile.content({column: f"t.{quote(column)}" for column in columns})
-    rows = f"public.{table} AS t" + (" JOIN names AS m ON " + condition if "m." in condition else f" WHERE {condition}")
+    rows = f"public.{table} AS t" + (
+        " JOIN import_names AS m ON " + condition if "m." in condition else f" WHERE {condition}"
+    )
     job.execute(
         "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, content)"
         f" SELECT :run_id, {literal(table)}, {key}, 'insert', {hashed} FROM {rows}",
@@ -184,11 +188,11 @@ def _record(job: Job, table: str, key: str, columns: tuple[str, ...], condition:
 
 
 def _plan(job: Job) -> None:
-    """Make ``plan_users``: what each matched user would take over, and whether it does."""
+    """Make ``import_plan_users``: what each matched user would take over, and whether it does."""
     rises = f"array_position({_ROLES}, {_ROLE}) > array_position({_ROLES}, u.role::text)"
     withheld = "false" if job.options.allow_role_escalation else f"coalesce({rises}, false)"
     job.temporary(
-        "plan_users",
+        "import_plan_users",
         f"SELECT q.*, CASE WHEN (q.status, q.role, q.agreed_agreement_version)"
         " IS NOT DISTINCT FROM (q.old_status, q.old_role, q.old_agreed_agreement_version) THEN 'unchanged'"
         f" {_choice(job)} END AS action FROM ("
@@ -200,14 +204,15 @@ def _plan(job: Job) -> None:
         " u.status AS old_status, u.role::text AS old_role,"
         " u.agreed_agreement_version::text AS old_agreed_agreement_version,"
         f" {withheld} AS withheld, {_ROLE} AS wanted_role"
-        " FROM people AS p JOIN converted_users AS w ON w.n = p.n JOIN public.users AS u ON u.id = p.user_id"
+        " FROM import_people AS p JOIN import_converted_users AS w ON w.n = p.n"
+        " JOIN public.users AS u ON u.id = p.user_id"
         f" LEFT JOIN ({reconcile.last(SEEN)}) AS l ON l.row_key = p.user_id::text"
         " WHERE p.matched_by IN ('map', 'feishu', 'email')) AS q",
     )
     withheld_rows = job.connection.execute(
         text(
             "SELECT source_id, user_id::text, old_role, wanted_role, count(*) OVER () AS all_of_them"
-            " FROM plan_users WHERE withheld ORDER BY source_id LIMIT :listed"
+            " FROM import_plan_users WHERE withheld ORDER BY source_id LIMIT :listed"
         ),
         {"listed": _LISTED},
     ).all()
@@ -247,20 +252,20 @@ def _take_over(job: Job) -> int:
     """Update the matched users, and record what they had; return how many."""
     updated = job.execute(
         "UPDATE public.users AS t SET status = w.status, role = w.role,"
-        " agreed_agreement_version = w.agreed_agreement_version FROM plan_users AS w"
+        " agreed_agreement_version = w.agreed_agreement_version FROM import_plan_users AS w"
         " WHERE t.id = w.user_id AND w.action = 'update'"
     )
     previous = ", ".join(f"'{column}', w.old_{column}" for column in TAKEN_OVER)
     job.execute(
         "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, previous, content)"
         f" SELECT :run_id, 'users', t.id::text, 'update', jsonb_build_object({previous}), {_taken_over('t.')}"
-        " FROM plan_users AS w JOIN public.users AS t ON t.id = w.user_id WHERE w.action = 'update'",
+        " FROM import_plan_users AS w JOIN public.users AS t ON t.id = w.user_id WHERE w.action = 'update'",
         run_id=job.run.run_id,
     )
     reconcile.same_content(
         job,
         USERS.name,
-        f"SELECT {_taken_over('w.')} AS content FROM plan_users AS w WHERE w.action = 'update'",
+        f"SELECT {_taken_over('w.')} AS content FROM import_plan_users AS w WHERE w.action = 'update'",
         reconcile.recorded(job, "users", "update"),
     )
     return updated
@@ -270,19 +275,21 @@ def _remember_matches(job: Job) -> None:
     """Write the map, and what each user looked like when it was matched, created or taken over from."""
     job.mapped = job.execute(
         "INSERT INTO public.pagtive_user_map (source_id, user_id, matched_by)"
-        " SELECT source_id, user_id, matched_by FROM people WHERE mapped_by IS NULL ORDER BY n"
+        " SELECT source_id, user_id, matched_by FROM import_people WHERE mapped_by IS NULL ORDER BY n"
     )
     job.execute(
         "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, content)"
         " SELECT :run_id, 'pagtive_user_map', t.source_id, 'insert',"
         f" {reconcile.content({'user_id': 't.user_id', 'matched_by': 't.matched_by'})}"
-        " FROM people AS p JOIN public.pagtive_user_map AS t ON t.source_id = p.source_id WHERE p.mapped_by IS NULL",
+        " FROM import_people AS p JOIN public.pagtive_user_map AS t ON t.source_id = p.source_id"
+        " WHERE p.mapped_by IS NULL",
         run_id=job.run.run_id,
     )
     job.execute(
         "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, content)"
         f" SELECT :run_id, '{SEEN}', t.id::text, 'seen', {_taken_over('t.')}"
-        " FROM people AS p JOIN public.users AS t ON t.id = p.user_id LEFT JOIN plan_users AS w ON w.n = p.n"
+        " FROM import_people AS p JOIN public.users AS t ON t.id = p.user_id"
+        " LEFT JOIN import_plan_users AS w ON w.n = p.n"
         " WHERE p.matched_by <> 'merged' AND (p.mapped_by IS NULL OR w.action = 'update')",
         run_id=job.run.run_id,
     )

@@ -47,14 +47,14 @@ def json_columns(table: Table) -> tuple[str, ...]:
 
 
 def remember_previous(job: Job, source: SourceTable) -> None:
-    """Keep what rows hold that are about to be updated, in ``previous_T``."""
+    """Keep what rows hold that are about to be updated, in ``import_previous_T``."""
     table, json = source.table, json_columns(source.table)
     names = [field.column for field in table.fields]
     columns = ", ".join(f"t.{quote(name)}{'::text' if name in json else ''}" for name in names)
     job.temporary(
-        f"previous_{table.name}",
+        f"import_previous_{table.name}",
         f"SELECT w.n, (SELECT to_jsonb(o) FROM (SELECT {columns}) AS o) AS previous"
-        f" FROM plan_{table.name} AS w JOIN public.{table.target} AS t ON {rules.same_key(table)}"
+        f" FROM import_plan_{table.name} AS w JOIN public.{table.target} AS t ON {rules.same_key(table)}"
         " WHERE w.action = 'update'",
     )
 
@@ -65,8 +65,8 @@ def record(job: Job, source: SourceTable) -> None:
     job.execute(
         "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, previous, content)"
         f" SELECT :run_id, {literal(table.target)}, t.id::text, w.action, o.previous, {target_content(table)}"
-        f" FROM plan_{table.name} AS w JOIN public.{table.target} AS t ON {rules.same_key(table)}"
-        f" LEFT JOIN previous_{table.name} AS o ON o.n = w.n WHERE {WRITTEN}",
+        f" FROM import_plan_{table.name} AS w JOIN public.{table.target} AS t ON {rules.same_key(table)}"
+        f" LEFT JOIN import_previous_{table.name} AS o ON o.n = w.n WHERE {WRITTEN}",
         run_id=job.run.run_id,
     )
 
@@ -78,7 +78,7 @@ def compare(job: Job, source: SourceTable) -> None:
     same_content(
         job,
         table.name,
-        f"SELECT {mapped} AS content FROM rollout.{table.staged} AS s JOIN plan_{table.name} AS w ON w.n = s.n"
+        f"SELECT {mapped} AS content FROM rollout.{table.staged} AS s JOIN import_plan_{table.name} AS w ON w.n = s.n"
         f" WHERE {WRITTEN}",
         recorded(job, table.target),
     )

@@ -87,7 +87,7 @@ def value(field: Field, source: SourceTable) -> str:
 
 
 def mapped(source: SourceTable) -> dict[str, str]:
-    """Return the SQL of each value that this source gives a column of the target (``s``; ``w`` is ``plan_T``)."""
+    """Return the SQL of each value that this source gives a column of the target (``w``: ``import_plan_T``)."""
     table = source.table
     values: dict[str, str] = {}
     for field in table.fields:

@@ -18,7 +18,7 @@ FROM (
            CASE WHEN btrim(w.username) <> '' THEN w.username
                 WHEN split_part(p.email, '@', 1) <> '' THEN split_part(p.email, '@', 1)
                 ELSE 'user_' || left(p.source_id, 8) END AS base
-    FROM people AS p JOIN converted_users AS w ON w.n = p.n
+    FROM import_people AS p JOIN import_converted_users AS w ON w.n = p.n
     WHERE p.matched_by = 'created'
 ) AS q
 """
@@ -26,14 +26,15 @@ FROM (
 # The k-th user of a stem that is left without a name gets the k-th number that nobody has, from 2 on.
 _NUMBERED = """
 WITH rest AS (
-    SELECT n, stem, row_number() OVER (PARTITION BY stem ORDER BY place) AS turn FROM names WHERE username IS NULL
+    SELECT n, stem, row_number() OVER (PARTITION BY stem ORDER BY place) AS turn
+    FROM import_names WHERE username IS NULL
 ), need AS (
     SELECT stem, count(*) AS users FROM rest GROUP BY stem
 ), taken AS (
     SELECT DISTINCT x.stem, x.number FROM (
         SELECT substring(username FROM '^(.*)-[1-9][0-9]{0,8}$') AS stem,
                substring(username FROM '-([1-9][0-9]{0,8})$')::bigint AS number
-        FROM (SELECT username FROM public.users UNION ALL SELECT username FROM names) AS every
+        FROM (SELECT username FROM public.users UNION ALL SELECT username FROM import_names) AS every
     ) AS x JOIN need ON need.stem = x.stem
 ), free AS (
     SELECT need.stem, g.number, row_number() OVER (PARTITION BY need.stem ORDER BY g.number) AS turn
@@ -41,14 +42,14 @@ WITH rest AS (
          AS g (number)
     WHERE NOT EXISTS (SELECT FROM taken AS t WHERE t.stem = need.stem AND t.number = g.number)
 )
-UPDATE names AS m SET username = rest.stem || '-' || free.number
+UPDATE import_names AS m SET username = rest.stem || '-' || free.number
 FROM rest JOIN free ON free.stem = rest.stem AND free.turn = rest.turn
 WHERE m.n = rest.n
 """
 
 
 def assign(job: Job) -> None:
-    """Make ``names``: one row a new user, with its ``username``. Needs ``people`` (``identity.resolve``)."""
-    job.temporary("names", _NAMES)
-    if job.scalar("SELECT EXISTS (SELECT FROM names WHERE username IS NULL)"):
+    """Make ``import_names``: one row a new user, with its ``username``. Needs ``identity.resolve``."""
+    job.temporary("import_names", _NAMES)
+    if job.scalar("SELECT EXISTS (SELECT FROM import_names WHERE username IS NULL)"):
         job.execute(_NUMBERED)

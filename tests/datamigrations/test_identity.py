@@ -225,6 +225,18 @@ def test_a_later_twin_is_merged_into_an_imported_user(settings, source, target):
     assert target.one("SELECT status::text FROM users WHERE id = %s", first) == "ACTIVE"
 
 
+def test_a_merged_user_never_speaks(settings, source, target):
+    """Also when the one it was merged with has left the source, it takes nothing over."""
+    first = source.user(1, email="a@example.com")
+    source.user(2, email="A@example.com", created_at="2025-01-01")
+    imported(settings)
+    source.run("DELETE FROM users WHERE id = %s", first)
+    source.run("UPDATE users SET status = 2, updated_at = '2030-01-01'")
+    run = imported(settings, on_conflict="source")
+    assert figures(run, "users") == {"read": 1, "merged": 1}
+    assert target.one("SELECT status::text FROM users WHERE id = %s", first) == "ACTIVE"
+
+
 @pytest.mark.parametrize("source_server", ["text"], indirect=True)
 def test_ids_that_are_no_uuid_or_not_free(settings, source, target):
     """A new user keeps a uuid that is free, in whatever case it is written; others get a new one."""
