@@ -62,12 +62,17 @@ def quote(*names: str) -> str:
     return ".".join(_preparer.quote(name) for name in names)
 
 
+# A backup takes hours: a connection that is silent meanwhile must not be taken for dead on its way, nor a dead one for
+# silent (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-KEEPALIVES-IDLE).
+_PATIENCE = {"connect_timeout": "10", "keepalives_idle": "60", "keepalives_interval": "15", "keepalives_count": "8"}
+
+
 def engine_for(server: Server, *, application_name: str = "lawsker-schema") -> Engine:
     """Return an engine whose every connection is a new session (``NullPool``): locks and settings never linger."""
 
     def connect() -> psycopg2.extensions.connection:
         try:
-            parameters: dict[str, Any] = {"connect_timeout": "10", "application_name": application_name}
+            parameters: dict[str, Any] = {"application_name": application_name, **_PATIENCE}
             connection: psycopg2.extensions.connection = psycopg2.connect(**{**parameters, **server.parameters})
         except psycopg2.Error as error:
             raise _unavailable(server, str(error)) from None
@@ -139,6 +144,9 @@ def server_major(connection: Connection) -> int:
     return raw_connection(connection).server_version // 10_000
 
 
+_HAS_IDLE_SESSION_TIMEOUT = 14
+
+
 @contextmanager
 def run_lock(engine: Engine) -> Iterator[Connection]:
     """Hold the exclusive lock of a run on a connection of its own, in autocommit; yield that connection.
@@ -150,6 +158,9 @@ def run_lock(engine: Engine) -> Iterator[Connection]:
         got = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK_KEY}).scalar_one()
         if not got:
             raise another_run(connection)
+        if server_major(connection) >= _HAS_IDLE_SESSION_TIMEOUT:
+            # The lock lasts as long as this session, which is silent most of the time.
+            connection.execute(text("SET idle_session_timeout = 0"))
         yield connection
 
 

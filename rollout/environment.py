@@ -14,7 +14,7 @@ from models import core, metadata
 from models.base import Base
 from rollout import adopt, interrupt, manifest, memory, own_rows, plan, transaction
 from rollout.database import OUR_SCHEMAS, VERSION_TABLE, engine_for, run_lock
-from rollout.errors import UNTOUCHED, Interrupted, PreflightFailed, RollbackFailed
+from rollout.errors import UNTOUCHED, Interrupted, LockNotAcquired, PreflightFailed, RollbackFailed
 from rollout.messages import say
 from rollout.operations import ENSURE_RANDOM_UUID, LawskerImpl
 from rollout.settings import load
@@ -158,8 +158,15 @@ def prepare(connection: Connection, steps: plan.Plan, *, below_baseline: bool = 
     """Inside the transaction, before the first revision: learn and remember what was there before us.
 
     Returns the objects that revisions neither make nor drop. Raises ``PreflightFailed`` where something that is there
-    differs from what we would make, ``RollbackFailed`` where a downgrade cannot know what was there.
+    differs from what we would make, ``RollbackFailed`` where a downgrade cannot know what was there,
+    ``LockNotAcquired`` where the database is no longer where it was when ``steps`` were planned.
     """
+    found_at = plan.current(connection)
+    if found_at != steps.start:
+        raise LockNotAcquired(
+            say("another run was faster: the database is at {revision}", revision=found_at or "-"),
+            hint=say("Run the same command again."),
+        )
     if not steps.downwards:
         memory.create(connection)
         found = adopt.inspect(connection, steps)

@@ -104,6 +104,18 @@ def test_it_does_not_go_below_a_baseline_that_is_not_ours(legacy, alembic):
     assert before.differences(picture(legacy)) == []
 
 
+def test_without_our_memory_nothing_goes_down(legacy, alembic):
+    """What was there before us is no longer known: refused, exit code 12, untouched."""
+    alembic(legacy, "upgrade", "head")
+    execute(legacy, "DROP SCHEMA rollout CASCADE")
+    before = picture(legacy)
+    code, _, err = alembic(legacy, "downgrade", "baseline")
+    assert code == 12
+    assert "does not remember" in err
+    assert "The database is untouched." in err
+    assert before.differences(picture(legacy)) == []
+
+
 @pytest.mark.parametrize("kind", ["empty", "legacy", "half migrated"])
 def test_check_finds_no_difference_from_the_models(database, legacy, alembic, kind):
     """``alembic check``: other people's tables, names and additions are none of the models' business."""

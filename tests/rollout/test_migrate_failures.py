@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import psycopg2
 import pytest
+import typer
 
 from rollout import change, environment, postgres_tools, preflight
 from rollout.checks.registry import CHECKS, Area, Check
@@ -251,6 +252,51 @@ def test_another_run_holds_the_lock(legacy, settings_for, key):
     assert_told(settings, run, code=5, database="untouched")
     assert "another run holds the lock (pid " in run.error.message or key == TRANSACTION_LOCK_KEY
     assert before.differences(picture(legacy)) == []
+
+
+def test_another_run_was_faster(legacy, settings_for, monkeypatch):
+    """The run's lock was lost, and somebody else upgraded since we planned: nothing is remembered wrongly."""
+    settings = settings_for(legacy)
+    locks = change._locks
+
+    def be_overtaken(*arguments):
+        monkeypatch.undo()
+        wanted = locks(*arguments)
+        execute(legacy, SESSIONS.replace("count(*)", "pg_terminate_backend(pid)"))
+        assert attempt(settings, to="auth").exit_code == 0
+        return wanted
+
+    monkeypatch.setattr(change, "_locks", be_overtaken)
+    run = attempt(settings)
+    assert_told(settings, run, code=5, database="untouched")
+    assert "another run was faster" in run.error.message
+    assert (
+        query(legacy, "SELECT count(*) FROM rollout.preexisting_objects WHERE object = 'table workspace_mappings'") == 0
+    )
+
+
+def test_a_session_that_is_silent_keeps_the_lock(legacy, postgres, settings_for, monkeypatch):
+    """``idle_session_timeout`` of the database (14 and newer) does not end the session that holds the lock."""
+    if postgres.major >= 14:
+        execute(legacy, f"ALTER DATABASE {legacy.database} SET idle_session_timeout = '200ms'")
+    settings = settings_for(legacy)
+    monkeypatch.setattr(preflight, "check", lambda *_: time.sleep(0.6))
+    run = attempt(settings)
+    assert run.exit_code == 0
+    assert query(legacy, "SELECT exit_code FROM rollout.runs") == 0
+
+
+def test_ctrl_c_at_a_question(legacy, command, monkeypatch):
+    """Nothing has happened yet: exit code 130, untouched, no traceback."""
+
+    def ask(*_, **__):
+        raise typer.Abort
+
+    monkeypatch.setattr("commands.schema.ask", ask)
+    result = command(legacy, "migrate", "--no-backup")
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1] == "The database is untouched."
+    assert "Traceback" not in result.output
 
 
 def test_a_statement_takes_too_long(gated, settings_for):
