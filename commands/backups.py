@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commands.frame import Json, WrongUse, Yes, ask, command
+from commands.frame import Json, On, WrongUse, Yes, ask, command
 from rollout.errors import ConfigurationError, RolloutError
 from rollout.messages import say
 from rollout.settings import SOURCE_KEY, load, rollout_directory
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from rollout.restore_plan import RestorePlan
 
 Jobs = Annotated[int, typer.Option(min=1, max=64, help="Parallel jobs. / 并行任务数。")]
-On = Annotated[
-    str | None,
-    typer.Option("--on", metavar="embedded|URL", help="Restore it there, not beside the original. / 在别处恢复验证。"),
-]
 
 
 def create(
@@ -108,14 +104,18 @@ def prune(
 
     with command("backup prune", as_json=json, removed=[], kept={}) as run:
         if not keep and not keep_days:
-            raise WrongUse(say("nothing says what to keep"), hint=say("--keep N, --keep-days D, or both."))
+            raise WrongUse(
+                say("neither --keep nor --keep-days says what to keep"), hint=say("Give one of them, or both.")
+            )
         directory = rollout_directory() / "backups"
         named: set[str] = set()
         if not force:
             try:
                 named = pointed(load())
             except RolloutError as error:
-                reason = say("which backups the runs in history point to cannot be read: {reason}", reason=error.message)
+                reason = say(
+                    "which backups the runs in history point to cannot be read: {reason}", reason=error.message
+                )
                 raise type(error)(reason, hint=say("{hint} --force asks no history.", hint=error.hint)) from error
         question = say(
             "Delete the backups in {path}, but the newest {keep} of each database and those of the last {days} days?",

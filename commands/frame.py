@@ -29,6 +29,10 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout. /
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer every question with yes. / 对所有确认回答“是”。")]
 Html = Annotated[Path | None, typer.Option("--html", help="Also write an HTML page. / 同时写出 HTML 页面。")]
 To = Annotated[str, typer.Option("--to", help="Revision, family or head. / 版本、版本族或 head。")]
+On = Annotated[
+    str | None,
+    typer.Option("--on", metavar="embedded|URL", help="Prove the backup there, not here. / 在别处恢复验证。"),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Do everything, keep nothing. / 试运行，不保留任何更改。")]
 
 _COLOURS = {"area": {"bold": True}, "error": {"fg": "red"}, "warning": {"fg": "yellow"}, "hint": {"dim": True}}

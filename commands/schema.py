@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.frame import Html, Json, To, WrongUse, Yes, ask, command, report_error, where
+from commands.frame import Html, Json, On, To, WrongUse, Yes, ask, command, report_error, where
 from commands.talk import Talk
 from rollout.errors import RolloutError
 from rollout.messages import say
@@ -21,12 +21,17 @@ if TYPE_CHECKING:
 
 NO_CHECKS = {"passed": 0, "failed": 0, "warnings": 0}
 
+NoBackup = Annotated[bool, typer.Option("--no-backup", help="No backup (asks). / 不做备份（需确认）。")]
+NoProof = Annotated[bool, typer.Option("--no-proof", help="No proof of the backup (asks). / 不验证备份（需确认）。")]
+
 
 def migrate(
     *,
     to: To = "head",
     mode: Annotated[str, typer.Option(help="atomic (online comes later). / 原子模式。")] = "atomic",
-    no_backup: Annotated[bool, typer.Option("--no-backup", help="No backup (asks). / 不做备份（需确认）。")] = False,
+    no_backup: NoBackup = False,
+    no_proof: NoProof = False,
+    on: On = None,
     deep: Annotated[bool, typer.Option("--deep", help="Hash every table. / 对所有表做内容校验。")] = False,
     yes: Yes = False,
     json: Json = False,
@@ -44,6 +49,7 @@ def migrate(
         "from_revision": None,
         "to_revision": None,
         "backup": None,
+        "backup_proven": False,
         "preserved": {"tables": 0, "rows": 0},
         "summary": dict(NO_CHECKS),
     }
@@ -55,20 +61,34 @@ def migrate(
             question = say("Upgrade {place} WITHOUT a backup?", place=where(settings))
             if not ask(question, yes=yes):
                 raise WrongUse(say("not confirmed"), hint=say("Without --no-backup the upgrade begins with a backup."))
-        upgrade(settings, run, Options(to=to, backup=not no_backup, deep=deep))
+        elif no_proof:
+            question = say("Upgrade {place} with a backup that has NOT been proven?", place=where(settings))
+            if not ask(question, yes=yes):
+                raise WrongUse(
+                    say("not confirmed"), hint=say("Without --no-proof the backup is restored and compared.")
+                )
+        upgrade(settings, run, Options(to=to, backup=not no_backup, proof=not no_proof, on=on, deep=deep))
 
 
-def preflight(*, to: To = "head", json: Json = False) -> None:
+def preflight(
+    *,
+    to: To = "head",
+    no_backup: NoBackup = False,
+    no_proof: NoProof = False,
+    on: On = None,
+    json: Json = False,
+) -> None:
     """Find everything that could stop the upgrade; change nothing. / 升级前检查，不做任何更改。
 
     Example: tool preflight
 
     示例：tool preflight
     """
+    from rollout.checks.backups import not_needed
     from rollout.preflight import preflight as look
 
     with command("preflight", as_json=json, from_revision=None, to_revision=None, summary=dict(NO_CHECKS)) as run:
-        look(load(), run, to=to)
+        look(load(), run, to=to, leave_out=not_needed(backup=not no_backup, proof=not no_proof, on=on))
 
 
 def plan(

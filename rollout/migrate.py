@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rollout import backup, memory, plan, preflight, verify
 from rollout.change import audit, change, write_report
+from rollout.checks.backups import not_needed
 from rollout.errors import UNTOUCHED, BackupFailed, MigrationFailed
 from rollout.messages import say
 from rollout.shelf_return import PutBack
@@ -19,10 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """What ``tool migrate`` was asked for; ``to``: a revision, a family or ``head``; ``deep``: hash every table."""
+    """What ``tool migrate`` was asked for; ``to``: a revision, a family or ``head``; ``deep``: hash every table.
+
+    ``proof``: of the backup, by a restore on the target's server, or ``on`` another one (``rollout.prove``).
+    """
 
     to: str = plan.HEAD
     backup: bool = True
+    proof: bool = True
+    on: str | None = None
     deep: bool = False
 
 
@@ -55,8 +61,9 @@ def _migrate(session: Session, run: Run, options: Options) -> None:
     if not steps.revisions:
         _nothing_to_do(session, run, start)
         return
-    preflight.check(session.engine, session.settings, run, steps)
-    _backup(session, run, wanted=options.backup)
+    without = not_needed(backup=options.backup, proof=options.proof, on=options.on)
+    preflight.check(session.engine, session.settings, run, steps, without)
+    _backup(session, run, options)
     change(session, run, steps, deep=options.deep, shelf=PutBack(run))
 
 
@@ -70,17 +77,19 @@ def _nothing_to_do(session: Session, run: Run, revision: str | None) -> None:
     verify.stop_on_errors(outcome, database=UNTOUCHED)
 
 
-def _backup(session: Session, run: Run, *, wanted: bool) -> None:
-    """Make the backup that counts, or record that there is none."""
-    run.result["backup"] = None
-    if not wanted:
+def _backup(session: Session, run: Run, options: Options) -> None:
+    """Make the backup that counts and prove it, or record that there is none, or no proof."""
+    run.result |= {"backup": None, "backup_proven": False}
+    if not options.backup:
         run.listener.note(say("no backup, as asked (--no-backup); this is recorded"))
         return
+    if not options.proof:
+        run.listener.note(say("the backup is not proven, as asked (--no-proof); this is recorded"))
     try:
-        made = backup.create(session.settings, run)
+        made = backup.create(session.settings, run, prove=options.proof, on=options.on)
     except OSError as error:
         raise BackupFailed(
             say("the backup could not be written: {reason}", reason=str(error)),
             hint=say("Check room and rights of {directory}.", directory=session.settings.backups),
         ) from error
-    run.result["backup"] = str(made.path)
+    run.result |= {"backup": str(made.path), "backup_proven": made.proof is not None}

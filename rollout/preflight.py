@@ -13,14 +13,19 @@ from rollout.findings import Finding
 from rollout.messages import say
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy import Connection, Engine
 
     from rollout.run import Run
     from rollout.settings import Settings
 
 
-def preflight(settings: Settings, run: Run, *, to: str = plan.HEAD) -> None:
-    """Find everything that could stop an upgrade to ``to``; change nothing. Raises ``PreflightFailed``."""
+def preflight(settings: Settings, run: Run, *, to: str = plan.HEAD, leave_out: Collection[str] = frozenset()) -> None:
+    """Find everything that could stop an upgrade to ``to``; change nothing. Raises ``PreflightFailed``.
+
+    ``leave_out``: checks that it can do without (``rollout.checks.backups.not_needed``).
+    """
     engine = engine_for(settings.target)
     try:
         with run.step("connect"), engine.connect() as connection:
@@ -28,17 +33,19 @@ def preflight(settings: Settings, run: Run, *, to: str = plan.HEAD) -> None:
             start = plan.current(connection)
         steps = plan.make(start, plan.resolve(to))
         run.result |= {"from_revision": start, "to_revision": steps.target}
-        check(engine, settings, run, steps)
+        check(engine, settings, run, steps, leave_out)
     finally:
         engine.dispose()
 
 
-def check(engine: Engine, settings: Settings, run: Run, steps: plan.Plan) -> None:
+def check(
+    engine: Engine, settings: Settings, run: Run, steps: plan.Plan, leave_out: Collection[str] = frozenset()
+) -> None:
     """Run the checks in a read-only transaction; put findings into the run; raise ``PreflightFailed`` on an error."""
     with run.step("preflight") as step:
         with engine.connect() as connection, interrupt.cancelling(raw_connection(connection)):
             verify.read_only(connection, settings)
-            outcome = _outcome(connection, settings, steps)
+            outcome = _outcome(connection, settings, steps, leave_out)
         verify.report(run, outcome)
         if outcome.errors:
             first = outcome.errors[0]
@@ -50,11 +57,11 @@ def check(engine: Engine, settings: Settings, run: Run, steps: plan.Plan) -> Non
         step.detail = say("{passed} checks passed", passed=outcome.passed)
 
 
-def _outcome(connection: Connection, settings: Settings, steps: plan.Plan) -> Outcome:
+def _outcome(connection: Connection, settings: Settings, steps: plan.Plan, leave_out: Collection[str]) -> Outcome:
     """Run all preflight checks, on the database and on our client programs."""
     subject = replace(verify.subject_at(connection, steps.start), settings=settings, steps=steps)
     chosen = [one for one in CHECKS.values() if one.area is Area.PREFLIGHT or one.name == "legacy_core_is_compatible"]
-    outcome = run_checks(chosen, subject)
+    outcome = run_checks([one for one in chosen if one.name not in leave_out], subject)
     try:
         postgres_tools.tool_for("pg_dump", server_major(connection))
     except PreflightFailed as error:

@@ -123,14 +123,18 @@ def require(there: Place, manifest: Manifest) -> None:
 
 def _require_room(there: Place, size: int) -> None:
     """Refuse where we see that the server's disk has no room for one more copy; a remote disk is not seen."""
-    free = room_of(there.admin)
-    need = size + size // 10 + _LEAST_ROOM
+    free, need = room_of(there.admin), room_for(size)
     if free is not None and free < need:
         raise there.failed(
             say("the server's disk has {free} MB free; one more copy of the database needs {need} MB",
                 free=free // 2**20, need=need // 2**20),
             hint=say("Make room there; a proof can run elsewhere (--on embedded, --on URL)."),
         )  # fmt: skip
+
+
+def room_for(size: int) -> int:
+    """Return how many bytes one more copy of a database of this size needs, with some for the WAL."""
+    return size + size // 10 + _LEAST_ROOM
 
 
 def room_of(admin: Connection) -> int | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rollout import manifest, memory, plan
 from rollout.checks import (  # noqa: F401 - they register
     accounts,
+    backups,
     business,
     data,
     every_row,

@@ -88,11 +88,11 @@ def test_the_run_is_on_record(legacy, settings_for):
     run = attempt(settings, backup=True)
     report = report_of(settings, run)
     assert [step["name"] for step in report["steps"] if step["ok"]] == [
-        "connect", "plan", "preflight", "backup", "read back", "fingerprint", "upgrade", "verify", "commit", "analyze",
-        "audit",
+        "connect", "plan", "preflight", "backup", "restore", "compare", "fingerprint", "upgrade", "verify", "commit",
+        "analyze", "audit",
     ]  # fmt: skip
     assert (report["from_revision"], report["to_revision"]) == (None, HEAD)
-    assert report["backup"] == run.result["backup"]
+    assert (report["backup"], report["backup_proven"]) == (run.result["backup"], True)
     assert (settings.backups / Path(report["backup"]).name / "manifest.json").is_file()
     assert report["summary"]["failed"] == 0
     record = query(legacy, f"SELECT to_jsonb(r) FROM rollout.runs r WHERE run_id = '{run.run_id}'")
