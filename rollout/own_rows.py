@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _REFERRED_TO_BY = """
-SELECT c.conrelid::regclass::text,
+SELECT c.conrelid::regclass::text, quote_ident(c.conname),
        array_agg(quote_ident(a.attname) ORDER BY k.n), array_agg(quote_ident(f.attname) ORDER BY k.n)
 FROM pg_constraint c
 CROSS JOIN unnest(c.conkey, c.confkey) WITH ORDINALITY AS k(here, there, n)
 JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.here
 JOIN pg_attribute f ON f.attrelid = c.confrelid AND f.attnum = k.there
 WHERE c.contype = 'f' AND c.confrelid = CAST(:name AS regclass)
-GROUP BY c.oid, c.conrelid
+GROUP BY c.oid, c.conrelid, c.conname
 """
 
 
@@ -59,14 +59,20 @@ def in_kept_tables(connection: Connection, steps: plan.Plan, preexisting: frozen
 
 
 def remove_from_kept_tables(connection: Connection, steps: plan.Plan, preexisting: frozenset[str]) -> None:
-    """Delete the rows that these revisions made in tables that were there before us; one that is referred to stays."""
+    """Delete the rows that these revisions made in tables that were there before us; one that others refer to stays.
+
+    References of tables that go are let go first.
+    """
+    going = {key for key, _ in adopt.made_by(connection, steps) if key not in preexisting}
     for table, rows in _kept_tables(connection, steps, preexisting):
-        free = "".join(
-            f" AND NOT EXISTS (SELECT FROM {other} o WHERE ({', '.join(f'o.{name}' for name in here)})"
-            f" = ({', '.join(f't.{name}' for name in there)}))"
-            for other, here, there in connection.execute(text(_REFERRED_TO_BY), {"name": quote("public", table)})
-        )
-        connection.exec_driver_sql(f"DELETE FROM {quote('public', table)} AS t WHERE {rows}{free}")
+        name, free = quote("public", table), ""
+        for other, constraint, here, there in connection.execute(text(_REFERRED_TO_BY), {"name": name}).all():
+            if f"table {other}" in going:
+                connection.exec_driver_sql(f"ALTER TABLE {other} DROP CONSTRAINT {constraint}")
+                continue
+            same = " AND ".join(f"o.{a} = t.{b}" for a, b in zip(here, there, strict=True))
+            free += f" AND NOT EXISTS (SELECT FROM {other} AS o WHERE {same})"
+        connection.exec_driver_sql(f"DELETE FROM {name} AS t WHERE {rows}{free}")
 
 
 def _kept_tables(connection: Connection, steps: plan.Plan, preexisting: frozenset[str]) -> Iterator[tuple[str, str]]:
