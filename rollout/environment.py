@@ -20,7 +20,7 @@ from rollout.operations import ENSURE_RANDOM_UUID, LawskerImpl
 from rollout.settings import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from alembic.runtime.environment import EnvironmentContext
     from alembic.runtime.migration import MigrationContext
@@ -259,6 +259,7 @@ def _offline(context: EnvironmentContext) -> None:
                 write(f"LOCK TABLE public.{table} IN {mode} MODE;")
         if start == plan.history()[0].id:
             _write_legacy_start(write)
+        _write_preexisting(write, kept)
         context.run_migrations()
 
 
@@ -272,5 +273,14 @@ def _write_legacy_start(write: Callable[[str], None]) -> None:
     )
     write(f"INSERT INTO public.{VERSION_TABLE} (version_num) VALUES ('{first.id}');")
     write(_applied(first) + ";")
-    for key, revision in adopt.baseline_objects():
-        write(f"INSERT INTO rollout.preexisting_objects (object, revision) VALUES ('{key}', '{revision}');")
+    _write_preexisting(write, [key for key, _ in adopt.baseline_objects()])
+
+
+def _write_preexisting(write: Callable[[str], None], keys: Iterable[str]) -> None:
+    """Write what remembers these objects as there before us: no downgrade may take them away."""
+    made_by = manifest.at([one.id for one in plan.history()], major=0).made_by
+    for key in sorted(keys):
+        write(
+            "INSERT INTO rollout.preexisting_objects (object, revision)"
+            f" VALUES ('{key}', '{made_by.get(key, plan.history()[0].id)}') ON CONFLICT (object) DO NOTHING;"
+        )

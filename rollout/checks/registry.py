@@ -16,10 +16,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from rollout import catalog, plan
 from rollout.adopt import LEGACY_MARK
-from rollout.database import quote
-from rollout.errors import RolloutError
+from rollout.database import first_line, quote, sqlstate
+from rollout.errors import ROLLED_BACK, UNTOUCHED, LockNotAcquired, RolloutError
 from rollout.findings import ERROR, Finding
 from rollout.messages import Message, say
+from rollout.transaction import LOCK_NOT_AVAILABLE
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -226,6 +227,12 @@ def _run(one: Check, subject: Subject) -> list[Finding]:
     try:
         return list(one.function(subject))
     except (SQLAlchemyError, RolloutError) as error:
+        if sqlstate(error) == LOCK_NOT_AVAILABLE:
+            raise LockNotAcquired(
+                say("{check} waited too long for a table's lock: {reason}", check=one.name, reason=first_line(error)),
+                hint=say("Run this again when the session that holds it has ended (see pg_stat_activity)."),
+                database=ROLLED_BACK if subject.in_upgrade else UNTOUCHED,
+            ) from error
         reason = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
         return [
             Finding(

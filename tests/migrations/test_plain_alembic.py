@@ -14,6 +14,7 @@ from alembic.config import CommandLine, Config
 
 from rollout import plan, transaction
 from rollout.database import LOCK_KEY
+from rollout.preview import preview
 from rollout.run import Run
 from rollout.sample_data.legacy import create_legacy_schema, fill_legacy
 from rollout.settings import PROJECT
@@ -271,6 +272,19 @@ def test_the_script_for_a_clean_legacy_database(make_database, alembic, settings
     after = picture(clean)
     assert before.lost(after) == []
     assert of_the_baseline(after.lost(before)) == after.lost(before)
+
+
+def test_the_script_of_plan_remembers_what_was_there(legacy, alembic, settings_for):
+    """``tool plan --sql`` looks at the database: an older feishu_auths is kept, and stays ours to keep for ever."""
+    before = picture(legacy)
+    run = Run("plan")
+    preview(settings_for(legacy), run, with_sql=True)
+    assert run.result["kept"] == ["table feishu_auths"]
+    run_sql(legacy, run.result["sql"])
+    assert before.lost(picture(legacy, without=NEW_USER_COLUMNS)) == []
+    assert verifies(legacy, settings_for)
+    assert alembic(legacy, "downgrade", "baseline")[0] == 0
+    assert before.lost(picture(legacy)) == []
 
 
 def test_the_script_for_a_legacy_database_takes_its_locks_first():

@@ -233,6 +233,22 @@ def test_a_table_is_held_too_long(legacy, settings_for):
     assert "ACCESS EXCLUSIVE lock on table users within 0.2 s" in run.error.message
 
 
+def test_a_table_is_held_while_we_look(legacy, settings_for, monkeypatch):
+    """Already preflight has to wait for a table: exit code 5, untouched; not a check that failed."""
+
+    def look(subject):
+        yield from subject.connection.exec_driver_sql("SELECT FROM news_articles WHERE false")
+
+    monkeypatch.setitem(CHECKS, "ever_reading", Check("ever_reading", Area.PREFLIGHT, (), look))
+    settings = settings_for(legacy, lock_timeout=0.2)
+    holder = psycopg2.connect(**legacy.parameters)
+    holder.cursor().execute("LOCK TABLE news_articles IN ACCESS EXCLUSIVE MODE")
+    run = attempt(settings)
+    holder.close()
+    assert_told(settings, run, code=5, database="untouched")
+    assert "waited too long for a table's lock" in run.error.message
+
+
 def test_a_lock_in_mid_upgrade_is_held_too_long(gated, settings_for):
     """A lock that a revision waits for does not come in time: exit code 5, rolled back."""
     before, settings = picture(gated.server), settings_for(gated.server, lock_timeout=0.3)
