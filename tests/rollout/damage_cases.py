@@ -77,7 +77,7 @@ def _tables(name: str, values: Definition, manifest: Manifest) -> Iterator[Case]
         WARNING,
     )
     column = next(key.rpartition(".")[2] for key in manifest.objects if key.startswith(f"column {name}."))
-    yield Case("add index", f"CREATE INDEX more ON {name} (({column}::text))", ("more",), WARNING)
+    yield Case("add index", f"CREATE INDEX more ON {name} (({column} IS NULL))", ("more",), WARNING)
     yield Case("change table options", f"ALTER TABLE {name} SET (fillfactor = 50)", of, WARNING)
     yield Case("change replica identity", f"ALTER TABLE {name} REPLICA IDENTITY FULL", of, WARNING)
     yield Case(
@@ -133,7 +133,7 @@ def _columns(name: str, values: Definition, manifest: Manifest) -> Iterator[Case
     of, alter, kind = (name,), f"ALTER TABLE {table} ALTER COLUMN {column}", values["type"]
     yield Case("change comment", f"COMMENT ON COLUMN {name} IS 'x'", of, WARNING)
     if f"view {table}" in manifest:
-        yield Case("rename view column", f"ALTER VIEW {table} RENAME COLUMN {column} TO {column}_old", of)
+        yield Case("rename view column", f"ALTER VIEW {table} RENAME COLUMN {column} TO {column}_old", of, since=13)
         return
     yield Case("drop column", f"ALTER TABLE {table} DROP COLUMN {column} CASCADE", of)
     yield Case("rename column", f"ALTER TABLE {table} RENAME COLUMN {column} TO {column}_old", of)
