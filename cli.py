@@ -103,7 +103,7 @@ app.add_typer(
     ),
     name="backup",
 )
-_add(restore=backups.restore, rollback=schema.rollback)
+_add(rehearse=backups.rehearse, restore=backups.restore, rollback=schema.rollback)
 app.add_typer(
     _group(
         "What rollbacks have kept of people's data. / 回滚时保留的数据。",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commands.frame import Json, On, WrongUse, Yes, ask, command
+from commands.frame import Json, On, To, WrongUse, Yes, ask, command
 from rollout.errors import ConfigurationError, RolloutError
 from rollout.messages import say
 from rollout.settings import SOURCE_KEY, load, rollout_directory
@@ -154,3 +154,23 @@ def restore(
             return ask(say("{place}: swap the restored database in?", place=place), yes=yes)
 
         bring_back(settings, run, path, confirm=confirm, jobs=jobs)
+
+
+def rehearse(
+    path: Annotated[Path | None, typer.Argument(help="The backup; default: the newest. / 备份目录，默认最新。")] = None,
+    *,
+    to: To = "head",
+    on: On = None,
+    jobs: Jobs = 2,
+    json: Json = False,
+) -> None:
+    """Rehearse the upgrade on a restored copy: times, locks, disk, query plans. / 在恢复的副本上演练升级。
+
+    Example, on a server of our own: tool rehearse --on embedded
+
+    示例，在内置服务器上演练：tool rehearse --on embedded
+    """
+    from rollout.rehearse import rehearse as try_out
+
+    with command("rehearse", as_json=json, path=None, stages=[], plans={}, estimate={}) as run:
+        try_out(load(), run, path, to=to, on=on, jobs=jobs)

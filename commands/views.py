@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from commands.views_data import VIEWS as DATA_VIEWS
 from commands.views_kept import VIEWS as KEPT_VIEWS
+from commands.views_rehearsal import VIEWS as REHEARSAL_VIEWS
 from rollout.errors import CHANGED
 from rollout.messages import say
 from rollout.presentation import duration, place, result_lines, revision_name, size, table
@@ -24,7 +25,7 @@ def lines_of(run: Run, speak: Speaker) -> Iterator[str]:
         yield from view(run, speak)
     else:
         yield from result_lines({key: value for key, value in run.result.items() if key != "report"}, speak)
-    told = run.command == "migrate" and run.database == CHANGED
+    told = run.command == "rehearse" or (run.command == "migrate" and run.database == CHANGED)
     if isinstance(run.result.get("report"), str) and not told:
         yield speak(say("report: {path}", path=run.result["report"]))
 
@@ -252,5 +253,6 @@ VIEWS: dict[str, Callable[[Run, Speaker], Iterator[str]]] = {
     "rollback": _rollback,
     "adopt": _adopt,
     **KEPT_VIEWS,
+    **REHEARSAL_VIEWS,
     **DATA_VIEWS,
 }

@@ -31,7 +31,10 @@ _STEPS = {
     "compare": say("compare"), "swap": say("swap"), "undo": say("undo"), "copy": say("copy"),
     "reconcile": say("reconcile"), "accounts": say("accounts"), "check files": say("check files"),
     "compare with today": say("compare with today"), "Pagtive source": say("Pagtive source"),
-    "legacy database": say("legacy database"),
+    "legacy database": say("legacy database"), "rehearse upgrade": say("rehearse upgrade"),
+    "rehearse verify": say("rehearse verify"), "rehearse rollback": say("rehearse rollback"),
+    "rehearse compare": say("rehearse compare"), "rehearse upgrade again": say("rehearse upgrade again"),
+    "rehearse verify again": say("rehearse verify again"),
 }  # fmt: skip
 
 _AREAS = {

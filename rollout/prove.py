@@ -26,7 +26,7 @@ from rollout.findings import ERROR, WARNING
 from rollout.messages import say
 from rollout.needs import tablespace_options
 from rollout.postgres_tools import tool_for
-from rollout.snapshot import in_background, snapshot
+from rollout.snapshot import in_background, patiently, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,11 +50,13 @@ def prove(
     with scratch.place(settings, run, on, BackupFailed) as there:
         scratch.require(there, manifest)
         name = databases.name_for(manifest.dbname, "proof")
-        begin = time.monotonic()
         with scratch.database(run, there, name, manifest):
             filled = fill(run, there, path, manifest, name, jobs=jobs)
-        seconds = round(time.monotonic() - begin, 3)
-        place, version = there.name, there.target.server_version
+    return conclude(run, path, manifest, filled)
+
+
+def conclude(run: Run, path: Path, manifest: Manifest, filled: Filled) -> Proof:
+    """Write down that a backup is proven, or take that back and raise ``BackupFailed`` where its copy differs."""
     run.findings += [one for one in filled.findings if one.severity != ERROR]
     if filled.errors:
         forget_proof(path)
@@ -66,10 +68,10 @@ def prove(
     proof = Proof(
         manifest_sha256=manifest_hash(path),
         proven_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        seconds=seconds,
+        seconds=filled.seconds,
         restore_seconds=filled.restore_seconds,
-        place=place,
-        server_version=version,
+        place=filled.place,
+        server_version=filled.server_version,
         definitions=filled.definitions,
         tables=len(manifest.contents.tables),
         rows=sum(table.rows for table in manifest.contents.tables),
@@ -78,11 +80,25 @@ def prove(
     return proof
 
 
+def analyze(there: Place, name: str) -> None:
+    """Collect the planner's statistics: no dump holds them, and without them every query is slow."""
+    engine = scratch.engine_of(there, name)
+    try:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            databases.unhurried(connection)
+            patiently(connection, lambda: connection.exec_driver_sql("ANALYZE"))
+    finally:
+        engine.dispose()
+
+
 @dataclass
 class Filled:
-    """How a restored database differs, how long pg_restore took, and whether `pg_dump -s` was compared."""
+    """How a restored database differs, and where it was; the fields are those of ``Proof``."""
 
+    place: str
+    server_version: str
     findings: list[Finding] = field(default_factory=list)
+    seconds: float = 0.0
     restore_seconds: float = 0.0
     definitions: bool = True
 
@@ -94,10 +110,10 @@ class Filled:
 
 def fill(run: Run, there: Place, path: Path, manifest: Manifest, name: str, *, jobs: int) -> Filled:
     """Restore a backup into the empty database ``name`` and compare; raise the place's error where that fails."""
-    filled = Filled()
+    filled = Filled(there.name, there.target.server_version)
+    begin = time.monotonic()
     try:
         with run.step("restore") as step:
-            begin = time.monotonic()
             _restore(run, there, path, manifest, name, jobs=jobs)
             filled.restore_seconds = round(time.monotonic() - begin, 3)
             step.detail = say("{tables} tables into {name}", tables=len(manifest.contents.tables), name=name)
@@ -106,6 +122,7 @@ def fill(run: Run, there: Place, path: Path, manifest: Manifest, name: str, *, j
             filled.definitions = _comparable(there, manifest)
             filled.findings = list(_compared(run, there, path, manifest, name, strictly=filled.definitions))
             step.detail = say("{count} differences", count=len(filled.errors))
+        filled.seconds = round(time.monotonic() - begin, 3)
     except DBAPIError as error:
         raise there.failed(
             say("the restored database cannot be read: {reason}", reason=first_line(error)),

@@ -23,7 +23,7 @@ from rollout.errors import (
 from rollout.findings import ERROR
 from rollout.interrupt import finishing
 from rollout.messages import say
-from rollout.prove import fill
+from rollout.prove import analyze, fill
 from rollout.restore_plan import RestorePlan
 from rollout.restore_swap import granted_again, swap
 from rollout.scratch import Place
@@ -158,7 +158,7 @@ def _build(work: _Work, new: str) -> None:
         )
     work.run.findings += [finding for finding in filled.findings if finding.severity != ERROR]
     with work.run.step("analyze"):
-        _analyze(work, new)
+        analyze(work.there, new)
 
 
 def _give(work: _Work, new: str) -> None:
@@ -171,17 +171,6 @@ def _give(work: _Work, new: str) -> None:
             say("the new database itself is not what was backed up: {what}", what=", ".join(wrong)),
             hint=say("Report this; the original is as it was."),
         )
-
-
-def _analyze(work: _Work, new: str) -> None:
-    """Collect the planner's statistics: no dump holds them, and without them every query is slow."""
-    engine = engine_for(work.settings.target.to_database(new))
-    try:
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            databases.unhurried(connection)
-            patiently(connection, lambda: connection.exec_driver_sql("ANALYZE"))
-    finally:
-        engine.dispose()
 
 
 def _plan(work: _Work, new: str, *, there: bool) -> RestorePlan:

@@ -66,14 +66,16 @@ class Place:
 
 
 @contextmanager
-def place(settings: Settings, run: Run, on: str | None, failed: type[RolloutError]) -> Iterator[Place]:
+def place(
+    settings: Settings, run: Run, on: str | None, failed: type[RolloutError], *, durable: bool = False
+) -> Iterator[Place]:
     """Yield where scratch databases are made: the target's server, ``embedded``, or the server of a URL.
 
-    What killed runs left there is dropped first. Raises ``failed`` where there is no such server.
+    What killed runs left there is dropped first. ``durable``: an embedded server that is no faster than a real one.
     """
     if on == EMBEDDED:
         with (
-            EmbeddedServer(fast=True, options={"max_wal_size": "4GB"}) as embedded,
+            EmbeddedServer(fast=not durable, options={"max_wal_size": "4GB"}) as embedded,
             _connected(embedded.server(), "", failed, is_ours=True) as there,
         ):
             yield there
