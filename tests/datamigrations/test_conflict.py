@@ -99,6 +99,13 @@ def test_a_source_without_times(settings, source, target):
     assert imported(settings).result["kept"] == {"projects": 1}
 
 
+def test_a_source_that_went_back(settings, source, target, shared):
+    """A source restored from an older backup does not undo what newer imports brought."""
+    source.run("UPDATE projects SET project_name = 'older', updated_at = '2023-01-01'")
+    assert imported(settings).result["kept"] == {"projects": 1}
+    assert target.one("SELECT project_name FROM pagtive_projects WHERE id = %s", shared) == "imported"
+
+
 def test_pages_logs_and_codes_follow_the_same_rule(settings, source, target, shared):
     """A log is as new as its answer, a code as its use."""
     source.run("UPDATE project_details SET html = 'source', updated_at = '2024-09-01'")
@@ -243,6 +250,25 @@ def test_users_imported_before(settings, source, target, option):
     imported(settings, on_conflict=option)
     assert [taken(target, user)[0] for user in users] == [status[option] for _, _, status in SINCE * 2]
     assert figures(imported(settings, on_conflict=option), "users") == {"read": 8, "unchanged": 8}
+
+
+def test_an_edit_that_left_the_time_as_it_was(settings, source, target):
+    """A user edited here without a new updated_at counts as edited: a source row of the same time does not win."""
+    target.run(QUIET)
+    person = source.user(1)
+    imported(settings)
+    target.run("UPDATE users SET status = 'PENDING' WHERE id = %s", person)
+    assert imported(settings).result["kept"] == {"users": 1}
+    assert taken(target, person)[0] == "PENDING"
+
+
+def test_times_of_a_session_in_another_zone(settings, source, target, shared):
+    """What was recorded of a row does not depend on the session's settings: an unedited row is known again."""
+    target.run(f"ALTER DATABASE {settings.target.database} SET timezone = 'Asia/Tokyo'")
+    target.run(f"ALTER DATABASE {settings.target.database} SET datestyle = 'German'")
+    source.run("UPDATE projects SET project_name = 'source'")
+    assert figures(imported(settings), "projects") == {"read": 1, "updated": 1}
+    assert target.one("SELECT project_name FROM pagtive_projects WHERE id = %s", shared) == "source"
 
 
 def test_other_peoples_triggers_fire_and_stay(settings, source, target):

@@ -194,6 +194,15 @@ def test_somebody_elses_account_is_not_taken(settings, source, target):
     assert target.matched() == {}
 
 
+def test_a_feishu_user_needs_no_email_account(settings, source, target):
+    """Whose address is somebody else's account, but who signs in with Feishu, is created."""
+    target.account(target.lawsker_user(1), "email", "a@example.com", type="email")
+    person = source.user(1, email="a@example.com", username="ou_new")
+    imported(settings)
+    assert target.matched() == {person: "created"}
+    assert target.run("SELECT provider FROM user_accounts WHERE user_id = %s", person) == [("feishu",)]
+
+
 def test_later_runs_follow_the_map_not_the_address(settings, source, target):
     """A created user stays the same person when both sides have changed their addresses."""
     person = source.user(1, email="a@example.com")
