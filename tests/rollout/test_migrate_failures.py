@@ -524,17 +524,17 @@ def test_the_answer_to_commit_is_lost_and_nobody_can_be_asked(lossy, settings_fo
 def test_commit_is_refused(legacy, settings_for, monkeypatch):
     """A constraint that is checked at COMMIT fails there."""
     before, settings = picture(legacy), settings_for(legacy)
-    finish = environment.finish
+    commit = change.transaction.commit
 
-    def finish_badly(connection, steps):
-        finish(connection, steps)
+    def commit_badly(connection, engine):
         connection.exec_driver_sql(
             "CREATE TEMPORARY TABLE a (id int PRIMARY KEY);"
             " CREATE TEMPORARY TABLE b (id int REFERENCES a DEFERRABLE INITIALLY DEFERRED);"
             " SET CONSTRAINTS ALL DEFERRED; INSERT INTO b VALUES (1)"
         )
+        commit(connection, engine)
 
-    monkeypatch.setattr(environment, "finish", finish_badly)
+    monkeypatch.setattr(change.transaction, "commit", commit_badly)
     run = attempt(settings)
     assert_undone(settings, run, before)
     assert "COMMIT was refused" in run.error.message
