@@ -53,8 +53,9 @@ def subject_at(connection: Connection, revision: str | None, *, in_upgrade: bool
 
 
 def run_areas(subject: Subject, areas: Collection[Area], listener: Listener | None = None) -> Outcome:
-    """Run every check of these areas; ``listener`` hears how far it is."""
-    return run_checks([check for check in CHECKS.values() if check.area in areas], subject, listener)
+    """Run every check of these areas, the structure's first; ``listener`` hears how far it is."""
+    chosen = [check for area in Area if area in areas for check in CHECKS.values() if check.area is area]
+    return run_checks(chosen, subject, listener)
 
 
 VERIFIED = tuple(area for area in Area if area is not Area.PREFLIGHT)

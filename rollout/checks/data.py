@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from rollout import plan
 from rollout.checks.registry import Area, Subject, check
-from rollout.database import quote
+from rollout.database import identifier, in_text, quote
 from rollout.findings import ERROR, WARNING, Finding
 from rollout.messages import say
 
@@ -174,9 +174,9 @@ def sequences_are_ahead(subject: Subject) -> Iterator[Finding]:
         may, highest = subject.connection.execute(
             text(
                 "SELECT has_sequence_privilege(CAST(:sequence AS text), 'SELECT'),"
-                f" (SELECT max({quote(column)}) FROM {quote(table)})"
+                f" (SELECT max({in_text(column)}) FROM {in_text(table)})"
             ),
-            {"sequence": quote("public", sequence)},
+            {"sequence": identifier("public", sequence)},
         ).one()
         if not may:
             yield Finding(

@@ -27,13 +27,22 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "cases": ("id", "case_amount", "status", "assigned_to_user_id"),
 }  # fmt: skip
 
+NEEDED_LABELS = {
+    "casestatus": {"COMPLETED"},
+    "userstatus": {"PENDING", "ACTIVE", "INACTIVE", "BANNED"},
+    "tenantmode": {"SAAS"},
+    "tenantstatus": {"ACTIVE"},
+    "verificationstatus": {"UNVERIFIED"},
+}
+"""Labels of enum types that our revisions and imports read or write."""
+
 REFERENCED = ("users", "cases")
 """Tables whose ``id`` our foreign keys refer to."""
 
 
 @check(Area.STRUCTURE)
 def legacy_core_is_compatible(subject: Subject) -> Iterator[Finding]:
-    """The legacy tables have what we need: something missing or of another type is an error, more is a warning."""
+    """The legacy core has what we need: something missing or of another type is an error, more is a warning."""
     if adopt.LEGACY_MARK not in subject.catalog and subject.revision is None:
         yield from _half_a_legacy_core(subject.catalog)
         return
@@ -44,6 +53,8 @@ def legacy_core_is_compatible(subject: Subject) -> Iterator[Finding]:
             yield from _table(name, subject.catalog)
         elif kind == "column":
             yield from _column(key, str(expected.objects[key]["type"]), subject.catalog)
+        elif kind == "type":
+            yield from _type(key, expected.objects[key]["labels"], subject.catalog)
     for table in REFERENCED:
         yield from _key(table, subject.catalog)
     yield from _more(subject.catalog, expected)
@@ -87,13 +98,50 @@ def _column(key: str, expected: str, there: Catalog) -> Iterator[Finding]:
             ERROR if needed else WARNING,
         )
     elif found["type"] != expected:
-        # A longer or shorter varchar holds what we write; another type does not.
-        same_family = str(found["type"]).split("(")[0] == expected.split("(", maxsplit=1)[0]
+        # A longer or shorter text holds what we write; another type does not.
+        families = {
+            str(kind).partition("(")[0].replace("character varying", "text") for kind in (found["type"], expected)
+        }
+        same_family = len(families) == 1
         yield Finding(
             name,
             say("the legacy column has type {found}, expected {expected}", found=found["type"], expected=expected),
             say("This tool upgrades databases whose keys are uuid and whose columns are as docs/schema.md says."),
             ERROR if needed and not same_family else WARNING,
+        )
+
+
+def _type(key: str, expected: list[str], there: Catalog) -> Iterator[Finding]:
+    """Yield a legacy enum type that is missing, or has other labels or another order of them."""
+    name = key.partition(" ")[2]
+    found = there.get(key, {}).get("labels")
+    needed = NEEDED_LABELS.get(name, set())
+    hint = say("Check that {key} names the right database.", key="DATABASE_URL")
+    if found is None:
+        yield Finding(name, say("the legacy type is missing"), hint, ERROR if needed else WARNING)
+        return
+    missing = [label for label in expected if label not in found]
+    if missing:
+        yield Finding(
+            name,
+            say("the legacy type lacks {labels}", labels=", ".join(missing)),
+            " ".join(f"ALTER TYPE {name} ADD VALUE '{label}';" for label in missing),
+            ERROR if needed & {*missing} else WARNING,
+        )
+    more = [label for label in found if label not in expected]
+    if more:
+        yield Finding(
+            name,
+            say("the legacy type has further labels: {labels}", labels=", ".join(more)),
+            say("Keep them: nothing of ours minds."),
+            WARNING,
+        )
+    if [label for label in found if label in expected] != [label for label in expected if label in found]:
+        yield Finding(
+            name,
+            say("the labels stand in another order: {labels}", labels=", ".join(found)),
+            say("Keep it: nothing of ours compares them by order."),
+            WARNING,
         )
 
 

@@ -88,7 +88,7 @@ class Subject:
         pages, rows = self._sizes[table]
         self.sampled[table] = rows
         self.connection.exec_driver_sql("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
-        return f"(SELECT * FROM {quote(table)} TABLESAMPLE SYSTEM ({100 * SAMPLED_PAGES / pages:.6f}))"
+        return f"(SELECT * FROM {quote(table)} TABLESAMPLE SYSTEM ({min(100, 100 * SAMPLED_PAGES / pages):.6f}))"
 
     @cached_property
     def _sizes(self) -> dict[str, tuple[int, int]]:
@@ -96,14 +96,16 @@ class Subject:
         found = self.connection.exec_driver_sql(
             "SELECT c.relname, pg_relation_size(c.oid) / current_setting('block_size')::bigint, c.relpages, c.reltuples"
             " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE n.nspname = 'public' AND c.relkind = 'r'"
+            " WHERE n.nspname = 'public' AND c.relkind = 'r' AND 'table ' || c.relname = ANY(%s)",
+            (list(self.later.objects),),
         )
         return {name: (pages, round(tuples / (known or 1) * pages)) for name, pages, known, tuples in found}
 
     @cached_property
     def catalog(self) -> Catalog:
-        """What is there, read once."""
-        return catalog.read(self.connection)
+        """What is there of all that revisions make, on it, and beside it; read once."""
+        names = (key.partition(" ")[2] for key in self.later.objects if key.startswith(("table ", "view ")))
+        return catalog.read(self.connection, names)
 
     def is_ours(self, key: str) -> bool:
         """Tell whether an object of the manifest is for us to keep: the legacy core is where we made it ourselves."""
@@ -201,6 +203,12 @@ def run_checks(checks: Iterable[Check], subject: Subject, listener: Listener | N
     chosen = [
         one for one in checks if all(subject.has_whole(key) for key in one.needs) and (subject.deep or not one.deep)
     ]
+    try:
+        with subject.connection.begin_nested():
+            _ = subject.catalog
+    except SQLAlchemyError as error:
+        _stop_at_locks(error, "catalog", subject)
+        return Outcome(0, len(chosen), [_blind(error)])
     for number, one in enumerate(chosen):
         if listener is not None:
             listener.progress("verify", number, len(chosen), "checks")
@@ -216,6 +224,27 @@ def run_checks(checks: Iterable[Check], subject: Subject, listener: Listener | N
     return outcome
 
 
+def _blind(error: SQLAlchemyError) -> Finding:
+    """Say that not even the catalogs can be read; every check counts as failed."""
+    return Finding(
+        "database",
+        say("what is there cannot be read: {reason}", reason=first_line(error)),
+        say("The catalogs are everybody's to read: see what the server's log says."),
+        check="catalog",
+        area=Area.STRUCTURE.value,
+    )
+
+
+def _stop_at_locks(error: Exception, what: str, subject: Subject) -> None:
+    """Raise ``LockNotAcquired`` where somebody held a table for too long: that says nothing about the database."""
+    if sqlstate(error) == LOCK_NOT_AVAILABLE:
+        raise LockNotAcquired(
+            say("{check} waited too long for a table's lock: {reason}", check=what, reason=first_line(error)),
+            hint=say("Run this again when the session that holds it has ended (see pg_stat_activity)."),
+            database=ROLLED_BACK if subject.in_upgrade else UNTOUCHED,
+        ) from error
+
+
 def _run(one: Check, subject: Subject) -> list[Finding]:
     """Run one check in a savepoint that is rolled back: it leaves nothing, and the others a working transaction."""
     missing = [key for key in one.needs if key not in subject.catalog]
@@ -227,17 +256,11 @@ def _run(one: Check, subject: Subject) -> list[Finding]:
     try:
         return list(one.function(subject))
     except (SQLAlchemyError, RolloutError) as error:
-        if sqlstate(error) == LOCK_NOT_AVAILABLE:
-            raise LockNotAcquired(
-                say("{check} waited too long for a table's lock: {reason}", check=one.name, reason=first_line(error)),
-                hint=say("Run this again when the session that holds it has ended (see pg_stat_activity)."),
-                database=ROLLED_BACK if subject.in_upgrade else UNTOUCHED,
-            ) from error
-        reason = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
+        _stop_at_locks(error, one.name, subject)
         return [
             Finding(
                 one.name,
-                say("the check could not run: {reason}", reason=reason),
+                say("the check could not run: {reason}", reason=first_line(error)),
                 say("Read rights on the tables of schema public are enough; see docs/checks.md#{name}", name=one.name),
             )
         ]

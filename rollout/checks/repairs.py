@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rollout.catalog import definition_of
-from rollout.database import quote
+from rollout.database import identifier
 from rollout.messages import say
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _column(expected: Definition) -> str:
     """Return a column's definition."""
     words = [str(expected.get("type"))]
     if "collation" in expected:
-        words.append(f"COLLATE {quote(expected['collation'])}")
+        words.append(f"COLLATE {identifier(expected['collation'])}")
     if "identity" in expected:
         words.append(f"GENERATED {'ALWAYS' if expected['identity'] == 'a' else 'BY DEFAULT'} AS IDENTITY")
     if "default" in expected:

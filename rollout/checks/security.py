@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from rollout import adopt
 from rollout.checks.registry import Area, Subject, check
-from rollout.database import OUR_SCHEMAS, quote
+from rollout.database import OUR_SCHEMAS, identifier
 from rollout.findings import ERROR, WARNING, Finding
 from rollout.messages import say
 
@@ -96,11 +96,11 @@ ORDER BY 1, 2
 def _open_defaults(subject: Subject, roles: list[str], severity: str) -> Iterator[Finding]:
     """Yield default privileges of these roles that let everybody read tables that they will make."""
     for role, schema in subject.connection.execute(_DEFAULTS, {"roles": roles}):
-        place = f"IN SCHEMA {quote(schema)} " if schema else ""
+        place = f"IN SCHEMA {identifier(schema)} " if schema else ""
         yield Finding(
             "default privileges",
             say("everybody (PUBLIC) may read tables that {role} will make, those with tokens too", role=role),
-            f"ALTER DEFAULT PRIVILEGES FOR ROLE {quote(role)} {place}REVOKE SELECT ON TABLES FROM PUBLIC;",
+            f"ALTER DEFAULT PRIVILEGES FOR ROLE {identifier(role)} {place}REVOKE SELECT ON TABLES FROM PUBLIC;",
             severity,
         )
 
@@ -156,7 +156,7 @@ def our_tables_have_the_owner_of_users(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             ", ".join(names),
             say("owned by {other}, users by {owner}", other=other, owner=owner),
-            " ".join(f"ALTER {_word(key)} {key.partition(' ')[2]} OWNER TO {quote(owner)};" for key in keys),
+            " ".join(f"ALTER {_word(key)} {key.partition(' ')[2]} OWNER TO {identifier(owner)};" for key in keys),
             WARNING,
         )
 

@@ -1,7 +1,8 @@
 -- What PostgreSQL's catalogs say of every object outside the system's schemas and our own: one row (key, definition).
 -- Run with search_path = public, so that names in definitions are qualified in one way only.
 -- Objects that an extension brought are the extension's; left out are columns that change when nothing was changed
--- (relhastriggers when a table becomes a foreign key's target, attnum, oids).
+-- (relhastriggers when a table becomes a foreign key's target, attnum, oids). /*only*/ may narrow it down to some
+-- relations: pg_get_expr() and the like wait for whoever holds a table exclusively.
 WITH spaces AS (
     SELECT n.oid, n.nspname, n.nspowner, n.nspacl,
            CASE WHEN n.nspname = 'public' THEN '' ELSE quote_ident(n.nspname) || '.' END AS prefix
@@ -14,6 +15,7 @@ WITH spaces AS (
     FROM pg_class c JOIN spaces s ON s.oid = c.relnamespace
     WHERE NOT EXISTS (SELECT FROM extension_members e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid)
       AND NOT (s.nspname = 'public' AND c.relname IN ('lawsker_schema_version', 'lawsker_schema_version_pkc'))
+      /*only*/
 )
 SELECT 'schema ' || quote_ident(nspname), jsonb_build_object(
            'owner', pg_get_userbyid(nspowner), 'acl', nspacl::text, 'comment', obj_description(oid, 'pg_namespace'))
