@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DataError, IntegrityError
 
 from rollout import memory, own_rows
-from rollout.database import quote
+from rollout.database import in_text, quote
 from rollout.errors import MigrationFailed
 from rollout.fingerprint import Fingerprint, table_fingerprint
 from rollout.messages import say
@@ -140,6 +140,8 @@ class PutBack:
                 return say("there is no column {column} any more", column=f"{entry.source}.{column}")
             if entry.kind == COLUMNS and f"column {entry.source}.{column}" in self.preexisting:
                 return say("the column {column} was there already", column=f"{entry.source}.{column}")
+        if entry.kind == COLUMNS and any(_same_columns(one.entry, entry) for one in self.returned if one.fits):
+            return say("newer values of these columns came back")
         return None
 
     def _rows(self, outcome: Returned) -> None:
@@ -192,7 +194,7 @@ class PutBack:
         for column, position in entry.sequences.items():
             if sequences.get(column):
                 self.connection.execute(
-                    text(f"SELECT setval(:name, greatest(:position, (SELECT max({quote(column)}) FROM {table})))"),
+                    text(f"SELECT setval(:name, greatest(:position, (SELECT max({in_text(column)}) FROM {table})))"),
                     {"name": sequences[column], "position": position},
                 )
 
@@ -268,6 +270,11 @@ class PutBack:
             values = [f"coalesce({value}, t.{quote(name)})" for name, value in zip(entry.columns, values, strict=True)]
         ours = ", ".join(f"t.{quote(name)}" for name in entry.columns)
         return f"{_same_key(entry)} AND ROW({ours})::text = ROW({', '.join(values)})::text"
+
+
+def _same_columns(one: Entry, other: Entry) -> bool:
+    """Tell whether two entries hold values of the same columns."""
+    return one is not other and (one.kind, one.source, one.revision) == (other.kind, other.source, other.revision)
 
 
 def _same_key(entry: Entry) -> str:

@@ -352,6 +352,29 @@ def test_rows_whose_owner_is_gone_stay_on_the_shelf(a_week_later, settings_for):
     assert attempt(settings).exit_code == 0, "what is left does not stop an upgrade"
 
 
+def test_of_two_shelves_the_newer_one_counts(a_week_later, settings_for, monkeypatch):
+    """A plain upgrade gives nothing back; what people enter after it wins over what is older, and that is kept too."""
+    settings = settings_for(a_week_later)
+    monkeypatch.setenv("DATABASE_URL", url_of(a_week_later))
+    assert back(settings, "baseline").exit_code == 0
+    command.upgrade(plan.alembic_config(), "head")
+    assert query(a_week_later, "SELECT count(*) FROM user_accounts") == 0
+    execute(
+        a_week_later,
+        "UPDATE users SET account_type = 'admin'",
+        "UPDATE lawyer_levels SET name = 'newer' WHERE level = 1",
+    )
+    assert back(settings, "baseline").exit_code == 0
+    run = attempt(settings)
+    assert (run.exit_code, run.error) == (0, None)
+    assert query(a_week_later, "SELECT array_agg(DISTINCT account_type::text) FROM users") == ["admin"]
+    assert query(a_week_later, "SELECT name FROM lawyer_levels WHERE level = 1") == "newer"
+    assert query(a_week_later, "SELECT count(*) FROM user_accounts") == 5, "nothing newer stood in their way"
+    left = {entry.object for entry in on_shelf(a_week_later)}
+    assert {"table lawyer_levels", "table user_credits"} < left
+    assert any(name.startswith("columns users (account_type") for name in left)
+
+
 def _name(server, part):
     """Return the quoted name of a table on the shelf."""
     return '"' + query(server, f"SELECT relname FROM pg_class WHERE relname ~ '_{part}' AND relnamespace ="
