@@ -58,8 +58,18 @@ class Target:
 
 
 def quote(*names: str) -> str:
-    """Quote an identifier, or a schema-qualified one, for SQL text."""
+    """Quote an identifier, or a schema-qualified one, for ``exec_driver_sql``: its percent signs are doubled."""
     return ".".join(_preparer.quote(name) for name in names)
+
+
+def identifier(*names: str) -> str:
+    """Quote an identifier as an operator types it, and as a value is bound (``to_regclass``)."""
+    return quote(*names).replace("%%", "%")
+
+
+def in_text(*names: str) -> str:
+    """Quote an identifier for ``text()``, which doubles percent signs itself and takes ``:name`` for a parameter."""
+    return identifier(*names).replace(":", r"\:")
 
 
 # A backup takes hours: a connection that is silent meanwhile must not be taken for dead on its way, nor a dead one for

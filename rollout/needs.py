@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from rollout import roles
-from rollout.database import quote, server_major
+from rollout.database import identifier, server_major
 from rollout.messages import say
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def obstacles(admin: Connection, needs: Needs) -> Iterator[Obstacle]:
     if not may_create:
         yield (
             say("{role} may not create databases, and a restore never overwrites one", role=role),
-            say("As a superuser: {statement}", statement=f"ALTER ROLE {quote(role)} CREATEDB;".replace("%%", "%")),
+            say("As a superuser: {statement}", statement=f"ALTER ROLE {identifier(role)} CREATEDB;"),
         )
     yield from _missing(admin, needs)
     if not superuser:
@@ -73,7 +73,7 @@ def _missing(admin: Connection, needs: Needs) -> Iterator[Obstacle]:
     there = roles.existing(admin)
     for one in needs.roles.roles:
         if one.name not in there:
-            statement = f"CREATE ROLE {quote(one.name)};".replace("%%", "%")
+            statement = f"CREATE ROLE {identifier(one.name)};"
             yield say("the role {role} does not exist on this server", role=one.name), statement
     available = set(admin.execute(text("SELECT name::text FROM pg_available_extensions")).scalars())
     for extension in needs.extensions:
@@ -94,7 +94,7 @@ def _missing(admin: Connection, needs: Needs) -> Iterator[Obstacle]:
 def _of_superusers(admin: Connection, needs: Needs, role: str) -> Iterator[Obstacle]:
     """Yield what a role that is no superuser cannot make."""
     for owner in roles.owners_we_are_not(admin, needs.roles):
-        statement = f"GRANT {quote(owner)} TO {quote(role)};".replace("%%", "%")
+        statement = f"GRANT {identifier(owner)} TO {identifier(role)};"
         yield say("{role} cannot give {owner} what belongs to it", role=role, owner=owner), statement
     trusted = "NOT superuser OR trusted" if server_major(admin) >= _TRUSTED_SINCE else "NOT superuser"
     allowed = set(

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from rollout import manifest, memory, own_rows, plan, shelf
 from rollout.catalog import read
-from rollout.database import quote, server_major
+from rollout.database import identifier, quote, server_major
 from rollout.errors import UNTOUCHED, RollbackFailed
 from rollout.findings import Finding
 from rollout.messages import say
@@ -95,7 +95,7 @@ def _values(connection: Connection, table: str, columns: list[str], made: str) -
                 " LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum"
                 " WHERE a.attrelid = to_regclass(:table) AND a.attnum > 0 AND NOT a.attisdropped"
             ),
-            {"table": quote("public", table)},
+            {"table": identifier("public", table)},
         ).all()
     )
     present = [column for column in columns if column in defaults]
@@ -103,12 +103,13 @@ def _values(connection: Connection, table: str, columns: list[str], made: str) -
         return {}
     counts = []
     for column in present:
-        name, default = quote(column), defaults[column] or ""
+        name, default = identifier(column), defaults[column] or ""
         changed = f"t.{name} IS NOT NULL AND NOT {made}"
         if _CONSTANT.fullmatch(default):
             changed += f" AND t.{name} <> {default}"
         counts.append(f"count(t.{name}), count(*) FILTER (WHERE {changed})")
-    row = connection.execute(text(f"SELECT {', '.join(counts)} FROM {quote('public', table)} AS t".replace(":", r"\:")))
+    query = f"SELECT {', '.join(counts)} FROM {identifier('public', table)} AS t"
+    row = connection.execute(text(query.replace(":", r"\:")))
     numbers = [int(value) for value in row.one()]
     return {column: (numbers[2 * i], numbers[2 * i + 1]) for i, column in enumerate(present)}
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from rollout import databases, memory, scratch
 from rollout.backup import check
 from rollout.backup_changes import changes_since
-from rollout.database import describe, engine_for, first_line, quote, run_lock
+from rollout.database import describe, engine_for, first_line, identifier, run_lock
 from rollout.errors import (
     RESTORED,
     UNTOUCHED,
@@ -232,9 +232,9 @@ def _tell(run: Run, plan: RestorePlan) -> None:
     if plan.replaced is None:
         return
     run.result["swap_back"] = [
-        databases.typed(f"ALTER DATABASE {quote(old)} RENAME TO {quote(new)};") for old, new in plan.renames_back
+        f"ALTER DATABASE {identifier(old)} RENAME TO {identifier(new)};" for old, new in plan.renames_back
     ]
-    run.result["drop_replaced"] = databases.typed(f"DROP DATABASE {quote(plan.replaced)};")
+    run.result["drop_replaced"] = f"DROP DATABASE {identifier(plan.replaced)};"
 
 
 def _remember(settings: Settings, run: Run) -> None:

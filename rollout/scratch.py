@@ -18,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from rollout import databases, roles
-from rollout.database import describe, engine_for, first_line, quote
+from rollout.database import describe, engine_for, first_line, identifier
 from rollout.embedded import EmbeddedServer
 from rollout.errors import RolloutError
 from rollout.interrupt import finishing
@@ -197,7 +197,7 @@ def _drop(run: Run, engine: Engine, name: str) -> None:
     except (DBAPIError, RolloutError) as error:
         run.listener.note(
             say("the scratch database could not be dropped ({reason}); the next run does it, or: {statement}",
-                reason=first_line(error), statement=databases.typed(f"DROP DATABASE {quote(name)};"))
+                reason=first_line(error), statement=f"DROP DATABASE {identifier(name)};")
         )  # fmt: skip
 
 
@@ -218,7 +218,7 @@ def clean_up(run: Run, admin: Connection) -> None:
         key = _key(name) & 0xFFFFFFFFFFFFFFFF
         if admin.execute(_WORKED_ON, {"high": key >> 32, "low": key & 0xFFFFFFFF}).scalar_one():
             continue
-        statement = databases.typed(f"DROP DATABASE {quote(name)};")
+        statement = f"DROP DATABASE {identifier(name)};"
         if not marked or not may_drop:
             if marked or _NAMED_LIKE_OURS.fullmatch(name):
                 run.listener.note(say("{name} may be what a killed run left; if so: {do}", name=name, do=statement))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from rollout import manifest, memory, own_rows, plan
-from rollout.database import quote, server_major
+from rollout.database import identifier, quote, server_major
 from rollout.errors import RollbackFailed
 from rollout.fingerprint import table_fingerprint
 from rollout.messages import say
@@ -181,7 +181,8 @@ class PutAway:
 
     def _entry(self, name: str, source: str, kind: str, revision: str) -> Entry:
         """Return an entry that is still to be filled; refuse a name that is taken."""
-        taken = self.connection.execute(text("SELECT to_regclass(:name)"), {"name": quote(SHELF, name)}).scalar_one()
+        there = {"name": identifier(SHELF, name)}
+        taken = self.connection.execute(text("SELECT to_regclass(:name)"), there).scalar_one()
         if taken is not None:
             raise RollbackFailed(
                 say("the shelf already holds {name}", name=f"{SHELF}.{name}"),
