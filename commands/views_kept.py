@@ -106,16 +106,16 @@ def _report(run: Run, speak: Speaker) -> Iterator[str]:
     yield f"{values['command']}  {values.get('run_id', '-')}  {moment(values['started_at'])}  {at}  {seconds}"
     for step in values.get("steps", []):
         mark, name = "✓" if step["ok"] else "✗", speak.step_name(step["name"])
-        yield f"  {mark} {name}  {duration(step['seconds'])}  {step['detail']}".rstrip()
+        yield f"  {mark} {name}  {duration(step['seconds'])}  {_told(step, 'detail', speak)}".rstrip()
     for one in values.get("findings", []):
-        yield f"  {'✗' if one['severity'] == 'error' else '!'} {one['subject']}: {one['problem']}"
+        yield f"  {'✗' if one['severity'] == 'error' else '!'} {one['subject']}: {_told(one, 'problem', speak)}"
     general = {"command", "ok", "exit_code", "run_id", "database", "target", "started_at", "finished_at", "seconds",
                "steps", "findings", "error"}  # fmt: skip
     rest = {k: v for k, v in values.items() if k not in general and isinstance(v, (str, int, float, dict)) and v != {}}
     yield from result_lines(rest, speak, "  ")
     if values.get("error"):
-        yield speak(say("error: {message}", message=values["error"]["message"]))
-        yield speak(say("hint:  {hint}", hint=values["error"]["hint"]))
+        yield speak(say("error: {message}", message=_told(values["error"], "message", speak)))
+        yield speak(say("hint:  {hint}", hint=_told(values["error"], "hint", speak)))
     yield speak(
         say(
             "exit code {code}; the database is {state}.",
@@ -123,6 +123,12 @@ def _report(run: Run, speak: Speaker) -> Iterator[str]:
             state=speak.state(values["database"]),
         )
     )
+
+
+def _told(values: dict[str, Any], key: str, speak: Speaker) -> str:
+    """Return a text of a record, in Chinese where it has one and that is wanted."""
+    chinese = values.get(f"{key}_zh") if speak.chinese else None
+    return str(chinese or values.get(key, ""))
 
 
 def _checks(run: Run, speak: Speaker) -> Iterator[str]:
