@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +15,7 @@ from rollout.settings import SOURCE_KEY, load, rollout_directory
 if TYPE_CHECKING:
     from rollout.restore_plan import RestorePlan
 
+Backup = Annotated[str, typer.Argument(metavar="PATH", help="The backup's directory, or its URL. / 备份目录或 URL。")]
 Jobs = Annotated[int, typer.Option(min=1, max=64, help="Parallel jobs. / 并行任务数。")]
 
 
@@ -24,6 +25,9 @@ def create(
     no_proof: Annotated[bool, typer.Option("--no-proof", help="Do not restore it. / 不做恢复验证。")] = False,
     on: On = None,
     jobs: Jobs = 2,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="URL", help="Also there: s3://bucket/prefix. / 同时上传到此处。")
+    ] = None,
     compress: Annotated[
         str | None, typer.Option(metavar="METHOD[:LEVEL]", help="As pg_dump's: zstd, lz4, gzip:1. / 压缩方式。")
     ] = None,
@@ -36,6 +40,8 @@ def create(
     示例：tool backup create
     """
     from rollout.backup import create as make
+    from rollout.scratch import EMBEDDED
+    from rollout.wheel import wheel_bin
 
     with command("backup create", as_json=json) as run:
         settings = load()
@@ -47,7 +53,9 @@ def create(
                 ),
             )
         server = settings.source if source else None
-        make(settings, run, server=server, jobs=jobs, compress=compress, prove=not no_proof, on=on)
+        if source and on is None and wheel_bin() is not None:
+            on = EMBEDDED  # the target's server knows nothing of the source's roles
+        make(settings, run, server=server, jobs=jobs, compress=compress, prove=not no_proof, on=on, to=to)
 
 
 def list_(*, json: Json = False) -> None:
@@ -64,7 +72,7 @@ def list_(*, json: Json = False) -> None:
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(help="The backup's directory. / 备份目录。")],
+    path: Backup,
     *,
     quick: Annotated[bool, typer.Option("--quick", help="Hashes only, no restore. / 只校验文件。")] = False,
     on: On = None,
@@ -77,10 +85,15 @@ def verify(
     示例：tool backup verify var/backups/lawsker-20261123T010203Z-1a2b3c
     """
     from rollout.backup import verify as prove
+    from rollout.backup_remote import at_hand, is_url, upload_proof
 
     with command("backup verify", as_json=json) as run:
         run.result |= {"proven": False, "findings": []}
-        prove(path, run=run, settings=None if quick else load(), quick=quick, on=on)
+        with at_hand(run, rollout_directory() / "backups", path) as directory:
+            made = prove(directory, run=run, settings=None if quick else load(), quick=quick, on=on)
+            if is_url(path) and made.proof is not None and not quick:
+                upload_proof(directory, path)
+        run.result["path"] = path
 
 
 def prune(
@@ -130,7 +143,7 @@ def prune(
 
 
 def restore(
-    path: Annotated[Path, typer.Argument(help="The backup's directory. / 备份目录。")],
+    path: Backup,
     *,
     jobs: Jobs = 2,
     yes: Yes = False,
@@ -142,6 +155,7 @@ def restore(
 
     示例：tool restore var/backups/lawsker-20261123T010203Z-1a2b3c
     """
+    from rollout.backup_remote import at_hand
     from rollout.restore import restore as bring_back
 
     with command("restore", as_json=json) as run:
@@ -153,11 +167,14 @@ def restore(
             place = f"{plan.server}/{plan.dbname}"
             return ask(say("{place}: swap the restored database in?", place=place), yes=yes)
 
-        bring_back(settings, run, path, confirm=confirm, jobs=jobs)
+        with at_hand(run, settings.backups, path) as directory:
+            bring_back(settings, run, directory, confirm=confirm, jobs=jobs)
 
 
 def rehearse(
-    path: Annotated[Path | None, typer.Argument(help="The backup; default: the newest. / 备份目录，默认最新。")] = None,
+    path: Annotated[
+        str | None, typer.Argument(metavar="[PATH]", help="The backup; default: the newest. / 备份，默认最新。")
+    ] = None,
     *,
     to: To = "head",
     on: On = None,
@@ -170,7 +187,11 @@ def rehearse(
 
     示例，在内置服务器上演练：tool rehearse --on embedded
     """
+    from rollout.backup_remote import at_hand
     from rollout.rehearse import rehearse as try_out
 
     with command("rehearse", as_json=json, path=None, stages=[], plans={}, estimate={}) as run:
-        try_out(load(), run, path, to=to, on=on, jobs=jobs)
+        settings = load()
+        with ExitStack() as stack:
+            directory = stack.enter_context(at_hand(run, settings.backups, path)) if path else None
+            try_out(settings, run, directory, to=to, on=on, jobs=jobs)

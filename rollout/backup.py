@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
-import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError
 
-from rollout import backup_manifest
+from rollout import backup_manifest, backup_remote
 from rollout.archive import read_back
 from rollout.backup_dump import DumpJob, make, server_says
 from rollout.backup_files import DUMP, PROOF, check_files, finding, fsync
-from rollout.backup_proof import has_strange_proof, read_proof
-from rollout.backup_store import BackupInfo, clean_up, list_backups, prune
+from rollout.backup_proof import has_strange_proof, read_proof, write_proof
+from rollout.backup_store import BackupInfo, clean_up, list_backups, prune, working_in
 from rollout.database import describe, engine_for, first_line, sqlstate
 from rollout.errors import BackupFailed
 from rollout.messages import say
@@ -67,11 +64,12 @@ class Backup:
 
 def create(
     settings: Settings, run: Run, *, server: Server | None = None, jobs: int = 2, compress: str | None = None,
-    prove: bool = False, on: str | None = None,
+    prove: bool = False, on: str | None = None, to: str | None = None,
 ) -> Backup:  # fmt: skip
     """Back up a database (default: the target) into ``settings.backups``; ``prove``: and prove it (``on``: elsewhere).
 
-    ``compress`` as pg_dump's --compress. What killed runs left is removed. In ``run.result``: cli.md's keys where the
+    ``to``: also below this URL, and what is proven is fetched from there. ``compress`` as pg_dump's --compress. What
+    killed runs left is removed. In ``run.result``: cli.md's keys where the
     command is a backup one, else ``backup``, the path. Raises ``BackupFailed``, ``LockNotAcquired``,
     ``PreflightFailed`` (no fitting pg_dump).
     https://www.postgresql.org/docs/current/app-pgdump.html, functions-admin.html (pg_export_snapshot)
@@ -103,8 +101,26 @@ def create(
                 path = _publish(partial, settings.backups / name)
     finally:
         engine.dispose()
-    proof = prove_backup(settings, run, path, manifest, jobs=jobs, on=on) if prove else None
-    return _told(run, Backup(path, manifest, proof))
+    backup = Backup(path, manifest, None)
+    if to is not None:
+        backup = _kept_elsewhere(settings, run, backup, to, prove=prove, on=on)
+    elif prove:
+        backup = replace(backup, proof=prove_backup(settings, run, path, manifest, jobs=jobs, on=on))
+    return _told(run, backup)
+
+
+def _kept_elsewhere(settings: Settings, run: Run, backup: Backup, to: str, *, prove: bool, on: str | None) -> Backup:
+    """Upload a backup, fetch it again, and prove what came back; the proof is written here and there."""
+    url = backup_remote.upload(run, backup.path, to)
+    run.result["remote"] = url
+    with backup_remote.at_hand(run, settings.backups, url) as fetched:
+        manifest = check(fetched, run)
+        if not prove:
+            return backup
+        proof = prove_backup(settings, run, fetched, manifest, on=on)
+        backup_remote.upload_proof(fetched, url)
+    write_proof(backup.path, proof)
+    return replace(backup, proof=proof)
 
 
 def _told(run: Run, backup: Backup) -> Backup:
@@ -141,18 +157,8 @@ def _partial(backups: Path, name: str) -> Iterator[Path]:
     """Make the directory that a backup is written in (0700); remove it where it did not become one."""
     if (backups / name).exists():
         raise BackupFailed(say("there is a backup {name} already", name=name), hint=say("Run this again."))
-    backups.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial = backups / f".{name}.partial"
-    partial.mkdir(mode=0o700)
-    held = os.open(partial, os.O_RDONLY)
-    try:
-        # While we hold this lock, nobody takes it for what a killed run left (``backup_store.clean_up``).
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with working_in(backups / f".{name}.partial") as partial:
         yield partial
-    finally:
-        os.close(held)
-        if partial.exists():
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _publish(partial: Path, path: Path) -> Path:

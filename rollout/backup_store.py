@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections import defaultdict
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -123,6 +124,25 @@ def prune(
         _remove(path)
     done.removed += going
     return done
+
+
+@contextmanager
+def working_in(path: Path) -> Iterator[Path]:
+    """Make a directory (0700) that is ours while the block runs; remove it where it has not become something else.
+
+    While we hold its lock, nobody takes it for what a killed run left.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.mkdir(mode=0o700)
+    held = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks: its age will tell
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield path
+    finally:
+        os.close(held)
+        if path.exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def clean_up(directory: Path) -> list[Path]:

@@ -34,7 +34,7 @@ _STEPS = {
     "legacy database": say("legacy database"), "rehearse upgrade": say("rehearse upgrade"),
     "rehearse verify": say("rehearse verify"), "rehearse rollback": say("rehearse rollback"),
     "rehearse compare": say("rehearse compare"), "rehearse upgrade again": say("rehearse upgrade again"),
-    "rehearse verify again": say("rehearse verify again"),
+    "rehearse verify again": say("rehearse verify again"), "upload": say("upload"), "download": say("download"),
 }  # fmt: skip
 
 _AREAS = {
