@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 BIG = 1000
 """Rows (as far as the server knows) from which on a table needs statistics."""
 
+MANY = 100_000
+"""Changed rows that autovacuum should have looked at, where they are half of the table's."""
+
 # `columns` holds NULL in place of expressions; `signature` is all that an index is, but for its name and uniqueness.
 _INDEXES = text(
     """
@@ -27,7 +30,11 @@ SELECT i.relname AS name, t.relname AS table, x.indisvalid AND x.indisready AND 
        x.indisunique AS unique, m.amname AS method, pg_get_expr(x.indpred, x.indrelid) AS predicate, columns,
        ROW(x.indrelid, i.relam, x.indnkeyatts, x.indkey::text, x.indclass::text, x.indcollation::text,
            x.indoption::text, pg_get_expr(x.indpred, x.indrelid), pg_get_expr(x.indexprs, x.indrelid)
-       )::text AS signature
+       )::text AS signature,
+       ARRAY(SELECT k::text || ' ' || c || ' ' || o || ' ' || coalesce(n, '0') FROM unnest(
+           string_to_array(x.indkey::text, ' '), string_to_array(x.indclass::text, ' '),
+           string_to_array(x.indoption::text, ' '), string_to_array(x.indcollation::text, ' ')
+       ) AS parts (k, c, o, n)) AS parts, x.indexprs IS NOT NULL AS expression
 FROM pg_index x
 JOIN pg_class i ON i.oid = x.indexrelid
 JOIN pg_am m ON m.oid = i.relam
@@ -85,11 +92,34 @@ def indexes_are_valid(subject: Subject) -> Iterator[Finding]:
 def no_index_is_there_twice(subject: Subject) -> Iterator[Finding]:
     """No index on our tables does what another one does already (a warning: it costs writes, and no more)."""
     ours = _our_indexes(subject)
+    indexes = _indexes(subject, _tables(subject))
+    yield from _twice(indexes, ours)
+    for index in indexes:
+        longer = next((other for other in indexes if _begins(index, other)), None)
+        # A shorter one of others on a legacy table is theirs; one of ours is there by design, where it is the only one.
+        if longer is not None and longer.name in ours and index.name not in ours:
+            yield Finding(
+                index.name,
+                say("the index only does what {name} begins with", name=longer.name),
+                f'DROP INDEX CONCURRENTLY "{index.name}";',
+                WARNING,
+            )
+
+
+def _begins(index: Index, other: Index) -> bool:
+    """Tell whether a longer index begins with all that a plain one has."""
+    plain = index.method == other.method == "btree" and not (index.unique or index.expression or other.expression)
+    alike = (index.table, index.predicate) == (other.table, other.predicate) and index.usable and other.usable
+    return plain and alike and len(index.parts) < len(other.parts) and other.parts[: len(index.parts)] == index.parts
+
+
+def _twice(indexes: list[Row[Any]], ours: set[str]) -> Iterator[Finding]:
+    """Yield indexes that are the same as another one."""
     same: dict[str, list[Row[Any]]] = {}
-    for index in _indexes(subject, _tables(subject)):
+    for index in indexes:
         same.setdefault(index.signature, []).append(index)
-    for indexes in same.values():
-        kept, *others = sorted(indexes, key=lambda one: (one.name not in ours, not one.unique, one.name))
+    for alike in same.values():
+        kept, *others = sorted(alike, key=lambda one: (one.name not in ours, not one.unique, one.name))
         for index in others:
             # What others have twice on a legacy table is theirs; a unique index forbids something too.
             if kept.name in ours and (kept.unique or not index.unique):
@@ -184,11 +214,32 @@ ORDER BY c.relname
 )
 
 
+# A replica counts no changes. https://www.postgresql.org/docs/current/monitoring-stats.html
+_OLD_STATISTICS = text(
+    """
+SELECT c.relname, pg_stat_get_mod_since_analyze(c.oid) AS changed
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'public' AND c.relname = ANY(:tables) AND c.relkind = 'r' AND NOT pg_is_in_recovery()
+  AND pg_stat_get_mod_since_analyze(c.oid) > greatest(:many, pg_stat_get_live_tuples(c.oid) / 2)
+ORDER BY c.relname
+"""
+)
+
+
 @check(Area.PERFORMANCE)
 def big_tables_have_statistics(subject: Subject) -> Iterator[Finding]:
-    """No big table of ours was never analyzed: without statistics the planner guesses (a warning)."""
+    """No big table of ours was never analyzed, or not since it changed a lot: the planner guesses (a warning)."""
     if subject.in_upgrade:
         return  # ANALYZE comes after COMMIT
-    parameters = {"tables": adopt.our_tables(subject.revision), "big": BIG}
-    for table in subject.connection.execute(_WITHOUT_STATISTICS, parameters).scalars():
+    parameters = {"tables": adopt.our_tables(subject.revision), "big": BIG, "many": MANY}
+    never = subject.connection.execute(_WITHOUT_STATISTICS, parameters).scalars().all()
+    for table in never:
         yield Finding(table, say("the table was never analyzed"), f"ANALYZE {table};", WARNING)
+    for table, changed in subject.connection.execute(_OLD_STATISTICS, parameters):
+        if table not in never:
+            yield Finding(
+                table,
+                say("{count} rows changed since the table was analyzed", count=changed),
+                f"ANALYZE {table};",
+                WARNING,
+            )

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rollout import plan, verify
+from rollout.checks import performance
 from rollout.checks.performance import _plan_of, _reads_whole_table
 from rollout.checks.queries import TOP_QUERIES
 from rollout.checks.registry import CHECKS, Area
 from rollout.findings import WARNING
 from tests.fixtures.databases import execute
+from tests.fixtures.legacy import until
 from tests.fixtures.upgraded import connected
 from tests.rollout.damages import Damage, findings
 
@@ -196,6 +198,51 @@ def test_a_big_table_without_statistics_is_found(upgraded: Server, make_database
         assert findings(replace(subject, in_upgrade=True), "big_tables_have_statistics") == []
         connection.exec_driver_sql(found.hint)
         assert findings(subject, "big_tables_have_statistics") == []
+
+
+def test_old_statistics_are_found(
+    upgraded: Server, make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table of which many rows changed since ANALYZE is a warning; ANALYZE mends it."""
+    monkeypatch.setattr(performance, "MANY", 50)
+    database = make_database(upgraded)
+    execute(database, "ANALYZE user_credits", "UPDATE user_credits SET credits_weekly = 1 - credits_weekly")
+    with connected(database) as connection:
+        subject = verify.subject_at(connection, plan.history()[-1].id)
+        until(database, "SELECT pg_stat_get_mod_since_analyze('user_credits'::regclass) > 50")
+        (found,) = findings(subject, "big_tables_have_statistics")
+        assert (found.subject, found.severity) == ("user_credits", WARNING)
+    execute(database, found.hint)
+    with connected(database) as connection:
+        subject = verify.subject_at(connection, plan.history()[-1].id)
+        assert findings(subject, "big_tables_have_statistics") == []
+
+
+@pytest.mark.parametrize(
+    ("sql", "shorter"),
+    [
+        ("CREATE INDEX a ON case_invitations (case_id)", True),
+        ("CREATE INDEX a ON lawyer_point_transactions (lawyer_id)", True),
+        ("CREATE INDEX a ON pagtive_projects (user_id)", True),
+        ("CREATE INDEX a ON lawyer_point_transactions (created_at, lawyer_id)", False),
+        ("CREATE INDEX a ON case_invitations (case_id DESC)", False),
+        ("CREATE INDEX a ON case_invitations (case_id) WHERE status = 'pending'", False),
+        ("CREATE UNIQUE INDEX a ON pagtive_projects (user_id)", False),
+        ("CREATE INDEX a ON case_invitations USING hash (case_id)", False),
+    ],
+)
+def test_what_a_longer_index_begins_with(sql: str, subject: Subject, *, shorter: bool) -> None:
+    """An index that only does what a longer one of ours begins with is a warning."""
+    subject.connection.exec_driver_sql(sql)
+    assert [one.subject for one in findings(subject, "no_index_is_there_twice")] == (["a"] if shorter else [])
+
+
+def test_none_of_our_indexes_is_for_nothing(subject: Subject) -> None:
+    """By design, no index of ours begins another one of ours."""
+    indexes = performance._indexes(subject, performance._tables(subject))
+    ours = performance._our_indexes(subject)
+    begun = [(a.name, b.name) for a in indexes for b in indexes if a.name in ours and performance._begins(a, b)]
+    assert begun == []
 
 
 def test_looking_at_plans_leaves_the_planner_as_it_was(subject: Subject) -> None:
