@@ -41,6 +41,7 @@ KEYS = {
     "backup verify": {"proven", "findings"},
     "backup prune": {"removed"},
     "restore": {"path"},
+    "rehearse": {"path", "stages", "estimate"},
     "users upgrade": {"run_id", "accounts", "skipped", "users", "by_provider"},
     "pagtive import": {"run_id", "tables", "reasons", "accounts_created", "role_escalations_withheld"},
     "pagtive rejects": {"rejects"},
