@@ -11,10 +11,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import backup
 import start_up
 import upgrade
 
-SUBJECTS = {"start-up": start_up.measure, "upgrade": upgrade.measure}
+SUBJECTS = {"start-up": start_up.measure, "upgrade": upgrade.measure, "backup": backup.measure}
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Archives of pg_dump: read back, restored, their definitions told; and every line that the programs say is judged."""
+"""Archives of pg_dump: restored, their definitions told; and every line that the programs say is judged."""
 
 from __future__ import annotations
 
@@ -63,12 +63,6 @@ def _judged(outcome: Outcome, tell: Callable[[str], None]) -> str | None:
         if line.strip():
             tell(line.removeprefix(f"{program}: ").strip())
     return None
-
-
-def read_back(tool: Tool, archive: Path, *, watch: Callable[[], None] | None = None) -> str | None:
-    """Let pg_restore read a whole archive (``--list`` accepts one cut short); return None, or why it cannot."""
-    outcome = run_tool(tool, ["--file=/dev/null", str(archive)], watch=watch)
-    return _judged(outcome, lambda _: None) if outcome.ok else outcome.reason
 
 
 def definitions_of_archive(tool: Tool, archive: Path, file: Path, options: Sequence[str] = ()) -> str | None:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import DBAPIError
 
 from rollout import backup_manifest, backup_remote
-from rollout.archive import read_back
 from rollout.backup_dump import DumpJob, make, server_says
-from rollout.backup_files import DUMP, PROOF, check_files, finding, fsync
+from rollout.backup_files import PROOF, check_files, finding, fsync
 from rollout.backup_proof import has_strange_proof, read_proof, write_proof
 from rollout.backup_store import BackupInfo, clean_up, list_backups, prune, working_in
 from rollout.database import describe, engine_for, first_line, sqlstate
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
     from rollout.backup_manifest import Manifest
     from rollout.backup_proof import Proof
-    from rollout.postgres_tools import Tool
     from rollout.run import Run
     from rollout.settings import Server, Settings
 
@@ -82,7 +80,7 @@ def create(
                 target = describe(connection, server)
             run.target = run.target or target
             tool = tool_for("pg_dump", target.major)
-            reader = tool_for("pg_restore", 0, oldest=tool.major)
+            tool_for("pg_restore", 0, oldest=tool.major)  # one that can read it must be here
             name = _name(target.dbname, run)
             for left in clean_up(settings.backups):
                 run.listener.note(say("removed {name}, which a killed run had left", name=left.name))
@@ -96,8 +94,6 @@ def create(
                     manifest = make(job)
                     step.detail = say("{bytes} bytes, {tables} tables", bytes=manifest.size,
                                       tables=len(manifest.contents.tables))  # fmt: skip
-                if not prove:  # the proof reads everything
-                    _read_back(run, partial, reader)
                 path = _publish(partial, settings.backups / name)
     finally:
         engine.dispose()
@@ -168,17 +164,6 @@ def _publish(partial: Path, path: Path) -> Path:
     return path
 
 
-def _read_back(run: Run, directory: Path, tool: Tool) -> None:
-    """Read the whole archive with pg_restore; raise ``BackupFailed`` where it cannot."""
-    with run.step("read back"):
-        problem = read_back(tool, directory / DUMP)
-        if problem is not None:
-            raise BackupFailed(
-                say("the backup cannot be read back: {reason}", reason=problem),
-                hint=say("Do not use this backup; take another one (`tool backup list`)."),
-            )
-
-
 def check(path: Path, run: Run) -> Manifest:
     """Check that a backup is what it was: its manifest, and every file's hash.
 
@@ -222,6 +207,4 @@ def verify(
         proof: Proof | None = prove_backup(settings, run, path, manifest, on=on)
     else:
         proof = read_proof(path)
-        if not quick:
-            _read_back(run, path, tool_for("pg_restore", 0, oldest=manifest.client_major))
     return _told(run, Backup(path, manifest, proof))

@@ -1,0 +1,95 @@
+"""``tool backup create`` against plain pg_dump, its proof against plain pg_restore; same jobs, same compression."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from measuring import BIN, Measured, compare, timed, within
+from upgrade import run_sql
+
+from rollout.database import engine_for
+from rollout.embedded import EmbeddedServer
+from rollout.sample_data import create_legacy_schema, fill_legacy
+
+CREATE_RATIO, PROOF_RATIO, MEMORY = 1.1, 1.3, 200.0
+JOBS = "2"
+
+
+def measure(*, users: int, rounds: int) -> bool:
+    """Fill a legacy database once; dump it, and restore the dump, in turns with the tool."""
+    with tempfile.TemporaryDirectory() as scratch, EmbeddedServer(options={"shared_buffers": "512MB"}) as server:
+        run_sql(server, "postgres", "CREATE DATABASE legacy")
+        engine = engine_for(server.server("legacy"))
+        with engine.begin() as connection:
+            create_legacy_schema(connection)
+            fill_legacy(connection, users=users, cases=users)
+        engine.dispose()
+        run_sql(server, "legacy", "VACUUM ANALYZE")
+        size = _size(server)
+        figures = [_round(server, Path(scratch), number) for number in range(rounds)]
+    print(f"{users} users, {users} cases, {size // 2**20} MiB, -j {JOBS}, gzip 1")
+    plain, created, inside, restored, proven, proof_inside = zip(*figures, strict=True)
+    results = [
+        compare("backup create --no-proof / pg_dump -Fd", list(created), list(plain), CREATE_RATIO),
+        compare("its step `backup` / pg_dump -Fd", list(inside), list(plain), CREATE_RATIO),
+        compare("backup verify / pg_restore", list(proven), list(restored), PROOF_RATIO),
+        compare("its steps `restore`, `compare` / pg_restore", list(proof_inside), list(restored), PROOF_RATIO),
+        within("memory", max(one.peak for one in (*created, *proven)) / 2**20, MEMORY, "MiB"),
+    ]
+    return all(results[1:])
+
+
+def _size(server: EmbeddedServer) -> int:
+    """Return the size of the legacy database in bytes."""
+    engine = engine_for(server.server("legacy"))
+    with engine.connect() as connection:
+        size = int(connection.exec_driver_sql("SELECT pg_database_size('legacy')").scalar_one())
+    engine.dispose()
+    return size
+
+
+def _round(server: EmbeddedServer, scratch: Path, number: int) -> tuple[Measured, ...]:
+    """Measure once: pg_dump, create, its own step, pg_restore, verify, its own steps."""
+    legacy, here = server.server("legacy"), scratch / str(number)
+    url = server.url.removesuffix("/postgres") + "/legacy"
+    environment = {"DATABASE_URL": url, "ROLLOUT_DIR": str(here)}
+    here.mkdir()
+    dump = [server.bin / "pg_dump", "-Fd", f"-j{JOBS}", "-Z1", "-f", here / "plain"]
+    plain = timed(dump, legacy.environment())
+    run_sql(server, "postgres", "CHECKPOINT")
+    created, inside = _told([BIN / "tool", "backup", "create", "--no-proof", "--json"], environment, {"backup"})
+    backup = next((here / "backups").iterdir())
+    shutil.rmtree(here / "plain")
+    run_sql(server, "postgres", "CREATE DATABASE plain TEMPLATE template0", "CHECKPOINT")
+    restore = [server.bin / "pg_restore", f"-j{JOBS}", "-d", "plain", backup / "dump"]
+    restored = timed(restore, server.server("plain").environment())
+    run_sql(server, "postgres", "DROP DATABASE plain", "CHECKPOINT")
+    proven, proof = _told(
+        [BIN / "tool", "backup", "verify", str(backup), "--json"], environment, {"restore", "compare"}
+    )
+    run_sql(server, "postgres", "CHECKPOINT")
+    shutil.rmtree(here)
+    return plain, created, inside, restored, proven, proof
+
+
+def _told(command: list[str | Path], environment: dict[str, str], steps: set[str]) -> tuple[Measured, Measured]:
+    """Measure a command, and what it says itself of some of its steps."""
+    begin = time.perf_counter()
+    process = subprocess.Popen(
+        command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    values = json.loads(process.stdout.read())
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stdout.close()
+    assert process.returncode == 0, values
+    whole = Measured(time.perf_counter() - begin, usage.ru_maxrss * 1024)
+    own = sum(step["seconds"] for step in values["steps"] if step["name"] in steps)
+    return whole, Measured(own, whole.peak)
