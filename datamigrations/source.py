@@ -238,6 +238,15 @@ def unreadable(table: str, error: BaseException) -> PreflightFailed | DatabaseUn
     )
 
 
+def _refuse_unreadable(table: str, columns: list[str]) -> None:
+    """Raise ``PreflightFailed`` where we may not read columns that we need."""
+    if columns:
+        raise PreflightFailed(
+            say("column {column} of the source may not be read", column=f"{table}.{columns[0]}"),
+            hint=say("On the source: GRANT SELECT ON {table} TO the user of {key};", table=table, key=SOURCE_KEY),
+        )
+
+
 def _discover(connection: Connection) -> dict[str, SourceTable]:
     """Look at the source's catalogs; raise ``PreflightFailed`` that names everything required that is missing."""
     rows = connection.execute(text(_COLUMNS), {"names": [table.source for table in TABLES]}).all()
@@ -253,14 +262,7 @@ def _discover(connection: Connection) -> dict[str, SourceTable]:
         wanted = {field.name: field for field in table.fields}
         lacking = [name for name in wanted if name not in found]
         missing += [f"{table.source}.{name}" for name in lacking if not wanted[name].optional]
-        unreadable_columns = [name for name in wanted if name in found and not found[name].readable]
-        if unreadable_columns:
-            raise PreflightFailed(
-                say("column {column} of the source may not be read", column=f"{table.source}.{unreadable_columns[0]}"),
-                hint=say(
-                    "On the source: GRANT SELECT ON {table} TO the user of {key};", table=table.source, key=SOURCE_KEY
-                ),
-            )
+        _refuse_unreadable(table.source, [name for name in wanted if name in found and not found[name].readable])
         first = next(iter(found.values()))
         tables[table.name] = SourceTable(
             table=table,

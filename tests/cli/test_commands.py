@@ -221,7 +221,7 @@ WRONG = {
     "frob": "there is no frob",
     "migrate --frob": "there is no --frob",
     "rollback": "--to is missing",
-    "backup verify": "path is missing",
+    "backup verify": "PATH is missing",
     "backup prune --keep 0": "--keep",
     "migrate --mode online": "only atomic",
     "verify --area nonsense": "there is no area nonsense",
