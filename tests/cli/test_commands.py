@@ -345,7 +345,9 @@ def test_the_sources_password_is_asked_for(migrated, database, tmp_path):
         f" --database {source['dbname']}"
     )
     typed = source["password"].encode() + b"\n"
-    code, shown = on_a_terminal(migrated, tmp_path, line, typed, asked="Password of the source", PGPASSFILE=str(tmp_path / "none"))
+    code, shown = on_a_terminal(
+        migrated, tmp_path, line, typed, asked="Password of the source", PGPASSFILE=str(tmp_path / "none")
+    )
     assert (code, "nothing was kept" in shown) == (0, True), shown
     assert source["password"] not in shown
 
