@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from rollout import databases, definitions, scratch
 from rollout.archive import definitions_of_archive, definitions_of_database, restore_archive
@@ -123,7 +123,7 @@ def fill(run: Run, there: Place, path: Path, manifest: Manifest, name: str, *, j
             filled.findings = list(_compared(run, there, path, manifest, name, strictly=filled.definitions))
             step.detail = say("{count} differences", count=len(filled.errors))
         filled.seconds = round(time.monotonic() - begin, 3)
-    except DBAPIError as error:
+    except SQLAlchemyError as error:
         raise there.failed(
             say("the restored database cannot be read: {reason}", reason=first_line(error)),
             hint=say("Mend what the server names, then run this again."),

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from rollout import databases, memory, scratch
 from rollout.backup import check
@@ -122,7 +122,7 @@ def _explained() -> Iterator[None]:
     """Turn what the server says into a ``RestoreFailed``."""
     try:
         yield
-    except DBAPIError as error:
+    except SQLAlchemyError as error:
         raise RestoreFailed(
             say("the restore failed: {reason}", reason=first_line(error)),
             hint=say("Mend what the server names, then run this again."),
@@ -194,7 +194,7 @@ def _plan(work: _Work, new: str, *, there: bool) -> RestorePlan:
     with work.run.step("compare with today") as step:
         try:
             changes = _changes(work, new)
-        except (DBAPIError, DatabaseUnavailable) as error:
+        except (SQLAlchemyError, DatabaseUnavailable) as error:
             unread = first_line(error)
         step.detail = unread or say("{count} tables differ", count=len(changes))
     return replace(plan, changes=changes, unread=unread, sessions=databases.sessions(work.there.admin, work.dbname) - 1)
@@ -246,7 +246,7 @@ def _remember(settings: Settings, run: Run) -> None:
         if remembers:
             with memory.recorded(settings, run):
                 pass
-    except (RolloutError, DBAPIError) as error:
+    except (RolloutError, SQLAlchemyError) as error:
         run.error, run.exit_code, run.database = None, 0, RESTORED
         run.listener.note(say("the restore could not be recorded: {reason}", reason=first_line(error)))
     finally:

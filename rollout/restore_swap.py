@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from rollout import databases, roles
 from rollout.database import first_line
@@ -45,7 +45,7 @@ def swap(settings: Settings, run: Run, there: Place, manifest: Manifest, plan: R
     run.findings += [_not_granted(databases.typed(f"{one};")) for one in roles.grants(there.admin, others)]
     try:
         databases.swap(there.engine, plan.renames, lock_timeout=settings.lock_timeout, then=then)
-    except DBAPIError as error:
+    except SQLAlchemyError as error:
         if _is_done(there, plan, error):
             return  # it was committed, only the answer did not come
         raise RestoreFailed(
@@ -54,10 +54,10 @@ def swap(settings: Settings, run: Run, there: Place, manifest: Manifest, plan: R
         ) from error
 
 
-def _is_done(there: Place, plan: RestorePlan, error: DBAPIError) -> bool:
+def _is_done(there: Place, plan: RestorePlan, error: SQLAlchemyError) -> bool:
     """Ask whether the swap was committed; raise ``PartialChange`` where nobody can tell."""
     for _ in range(_ASK_TRIES):
-        with suppress(DBAPIError, DatabaseUnavailable), there.engine.connect() as connection:
+        with suppress(SQLAlchemyError, DatabaseUnavailable), there.engine.connect() as connection:
             return not databases.exists(connection, plan.restored)
         time.sleep(_ASK_SECONDS)
     raise PartialChange(

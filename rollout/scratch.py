@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from rollout import databases, roles
 from rollout.database import describe, engine_for, first_line, identifier
@@ -141,7 +141,7 @@ def room_for(size: int) -> int:
 
 def room_of(admin: Connection) -> int | None:
     """Return how many bytes are free on the server's disk; None where it is on another machine, or hidden from us."""
-    with suppress(DBAPIError, OSError, ValueError, IndexError):
+    with suppress(SQLAlchemyError, OSError, ValueError, IndexError):
         directory, started = admin.execute(
             text("SELECT current_setting('data_directory'), extract(epoch FROM pg_postmaster_start_time())::bigint")
         ).one()
@@ -161,7 +161,7 @@ def database(run: Run, there: Place, name: str, manifest: Manifest) -> Iterator[
         try:
             try:
                 databases.create(there.admin, name, manifest.database, MARK)
-            except DBAPIError as error:
+            except SQLAlchemyError as error:
                 raise there.failed(
                     say("the database {name} cannot be created: {reason}", name=name, reason=first_line(error)),
                     hint=say("Mend what the server names, then run this again."),
@@ -179,7 +179,7 @@ def _nobody_else(admin: Connection, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(DBAPIError):
+        with suppress(SQLAlchemyError):
             admin.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _key(name)})
 
 
@@ -194,7 +194,7 @@ def _drop(run: Run, engine: Engine, name: str) -> None:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as admin:
             databases.unhurried(admin)
             databases.drop(admin, name)
-    except (DBAPIError, RolloutError) as error:
+    except (SQLAlchemyError, RolloutError) as error:
         run.listener.note(
             say("the scratch database could not be dropped ({reason}); the next run does it, or: {statement}",
                 reason=first_line(error), statement=f"DROP DATABASE {identifier(name)};")
@@ -225,7 +225,7 @@ def clean_up(run: Run, admin: Connection) -> None:
             continue
         try:
             databases.drop(admin, name)
-        except DBAPIError as error:
+        except SQLAlchemyError as error:
             run.listener.note(say("{name} is left of a killed run: {reason}", name=name, reason=first_line(error)))
         else:
             run.listener.note(say("dropped {name}, which a killed run had left", name=name))
