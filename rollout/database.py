@@ -88,7 +88,7 @@ def engine_for(server: Server, *, application_name: str = "lawsker-schema") -> E
             raise _unavailable(server, str(error)) from None
         return connection
 
-    return create_engine("postgresql+psycopg2://", creator=connect, poolclass=NullPool)
+    return create_engine("postgresql+psycopg2://", creator=connect, poolclass=NullPool, hide_parameters=True)
 
 
 def _unavailable(server: Server, reason: str) -> DatabaseUnavailable:

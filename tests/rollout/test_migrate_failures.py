@@ -377,7 +377,7 @@ def legacy_on(server, users):
 
 def test_the_server_crashes(settings_for):
     """Immediate stop half-way; after the restart everything is as it was, and the next run goes through."""
-    with EmbeddedServer(fast=True) as server:
+    with EmbeddedServer(fast=True, options={"synchronous_commit": "on"}) as server:
         there = legacy_on(server, 60)
         gate = Gate(there)
         gate.shut()
