@@ -2,9 +2,11 @@
 
 import signal
 
-# A shell that runs a job in the background starts it with Ctrl-C ignored, and so would everything that tests start.
+# A shell's background job starts with Ctrl-C ignored, nohup with SIGHUP: so would everything that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 pytest_plugins = [
     "tests.fixtures.servers",
