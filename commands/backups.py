@@ -85,7 +85,7 @@ def verify(
     示例：tool backup verify var/backups/lawsker-20261123T010203Z-1a2b3c
     """
     from rollout.backup import verify as prove
-    from rollout.backup_remote import at_hand, is_url, upload_proof
+    from rollout.backups.remote import at_hand, is_url, upload_proof
 
     with command("backup verify", as_json=json) as run:
         run.result |= {"proven": False, "findings": []}
@@ -113,7 +113,7 @@ def prune(
     示例：tool backup prune --keep 3 --keep-days 30
     """
     from rollout.backup import prune as delete
-    from rollout.backup_history import pointed
+    from rollout.backups.history import pointed
 
     with command("backup prune", as_json=json, removed=[], kept={}) as run:
         if not keep and not keep_days:
@@ -155,7 +155,7 @@ def restore(
 
     示例：tool restore var/backups/lawsker-20261123T010203Z-1a2b3c
     """
-    from rollout.backup_remote import at_hand
+    from rollout.backups.remote import at_hand
     from rollout.restore import restore as bring_back
 
     with command("restore", as_json=json) as run:
@@ -187,7 +187,7 @@ def rehearse(
 
     示例，在内置服务器上演练：tool rehearse --on embedded
     """
-    from rollout.backup_remote import at_hand
+    from rollout.backups.remote import at_hand
     from rollout.rehearse import rehearse as try_out
 
     with command("rehearse", as_json=json, path=None, stages=[], plans={}, estimate={}) as run:

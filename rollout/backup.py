@@ -10,23 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError
 
-from rollout import backup_manifest, backup_remote
-from rollout.backup_dump import DumpJob, make, server_says
-from rollout.backup_files import PROOF, check_files, finding, fsync
-from rollout.backup_proof import has_strange_proof, read_proof, write_proof
-from rollout.backup_store import BackupInfo, clean_up, list_backups, prune, working_in
+from rollout.backups import manifest as backup_manifest
+from rollout.backups import remote as backup_remote
+from rollout.backups.dump import DumpJob, make, server_says
+from rollout.backups.files import PROOF, check_files, finding, fsync
+from rollout.backups.proof import has_strange_proof, read_proof, write_proof
+from rollout.backups.prove import prove as prove_backup
+from rollout.backups.store import BackupInfo, clean_up, list_backups, prune, working_in
 from rollout.database import describe, engine_for, first_line, sqlstate
 from rollout.errors import BackupFailed
 from rollout.messages import say
 from rollout.postgres_tools import tool_for
-from rollout.prove import prove as prove_backup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from rollout.backup_manifest import Manifest
-    from rollout.backup_proof import Proof
+    from rollout.backups.manifest import Manifest
+    from rollout.backups.proof import Proof
     from rollout.run import Run
     from rollout.settings import Server, Settings
 

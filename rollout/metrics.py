@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from rollout import memory
-from rollout.backup_store import list_backups
+from rollout.backups.store import list_backups
 from rollout.checks.data import INITIAL_ROWS
 from rollout.database import LOCK_KEY, first_line, quote
 

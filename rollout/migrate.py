@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Options:
     """What ``tool migrate`` was asked for; ``to``: a revision, a family or ``head``; ``deep``: hash every table.
 
-    ``proof``: of the backup, by a restore on the target's server, or ``on`` another one (``rollout.prove``).
+    ``proof``: of the backup, by a restore on the target's server, or ``on`` another one (``rollout.backups.prove``).
     """
 
     to: str = plan.HEAD

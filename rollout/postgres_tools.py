@@ -122,7 +122,7 @@ def tool_for(program: str, server_major: int, *, oldest: int = 0) -> Tool:
     """Return the ``program`` for a server of this major version (0: for no server, only to read an archive).
 
     The oldest that is new enough: pg_dump refuses a newer server, pg_restore an archive of a newer pg_dump (its major
-    is ``oldest``), and clients from 17 on send servers up to 16 a setting they do not know (``rollout.archive``).
+    is ``oldest``), and clients from 17 on send servers up to 16 a setting they do not know (``backups.archive``).
     Raises ``PreflightFailed``. https://www.postgresql.org/docs/current/app-pgdump.html (Notes)
     """
     installed = find(program)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rollout import backup, databases, definitions, migrate, plan, rollback, scratch, verify
-from rollout.archive import definitions_of_database
-from rollout.backup_compare import differences, finding
+from rollout.backups.archive import definitions_of_database
+from rollout.backups.compare import differences, finding
+from rollout.backups.prove import analyze, conclude, fill
 from rollout.change import write_report
 from rollout.contents import Contents, read, relations
 from rollout.database import OUR_SCHEMAS, describe, engine_for
@@ -19,16 +20,15 @@ from rollout.errors import UNTOUCHED, BackupFailed, RollbackFailed, RolloutError
 from rollout.measure import LockWatch, cost, plans
 from rollout.messages import say
 from rollout.postgres_tools import tool_for
-from rollout.prove import analyze, conclude, fill
 from rollout.run import Run
 from rollout.snapshot import patiently, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rollout.backup_manifest import Manifest
+    from rollout.backups.manifest import Manifest
+    from rollout.backups.prove import Filled
     from rollout.findings import Finding
-    from rollout.prove import Filled
     from rollout.run import Listener
     from rollout.scratch import Place
     from rollout.settings import Settings

@@ -10,7 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from rollout import databases, memory, scratch
 from rollout.backup import check
-from rollout.backup_changes import changes_since
+from rollout.backups.changes import changes_since
+from rollout.backups.prove import analyze, fill
 from rollout.database import describe, engine_for, first_line, identifier, run_lock
 from rollout.errors import (
     RESTORED,
@@ -23,7 +24,6 @@ from rollout.errors import (
 from rollout.findings import ERROR
 from rollout.interrupt import finishing
 from rollout.messages import say
-from rollout.prove import analyze, fill
 from rollout.restore_plan import RestorePlan
 from rollout.restore_swap import granted_again, swap
 from rollout.scratch import Place
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from rollout.backup_changes import TableChange
-    from rollout.backup_manifest import Manifest
+    from rollout.backups.changes import TableChange
+    from rollout.backups.manifest import Manifest
     from rollout.run import Run
     from rollout.settings import Settings
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from rollout.backup_changes import TableChange
+    from rollout.backups.changes import TableChange
 
 _SHOWN = 50
 

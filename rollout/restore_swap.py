@@ -17,7 +17,7 @@ from rollout.messages import say
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from rollout.backup_manifest import Manifest
+    from rollout.backups.manifest import Manifest
     from rollout.restore_plan import RestorePlan
     from rollout.run import Run
     from rollout.scratch import Place

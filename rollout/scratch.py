@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    from rollout.backup_manifest import Manifest
+    from rollout.backups.manifest import Manifest
     from rollout.database import Target
     from rollout.run import Run
     from rollout.settings import Settings

@@ -19,9 +19,13 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from rollout import backup, backup_dump, backup_files, backup_manifest, backup_proof, catalog, contents, postgres_tools
+from rollout import backup, catalog, contents, postgres_tools
 from rollout.backup import create, list_backups, prune, verify
-from rollout.backup_compare import differences
+from rollout.backups import dump as backup_dump
+from rollout.backups import files as backup_files
+from rollout.backups import manifest as backup_manifest
+from rollout.backups import proof as backup_proof
+from rollout.backups.compare import differences
 from rollout.database import engine_for
 from rollout.errors import BackupFailed, DatabaseUnavailable, LockNotAcquired, PreflightFailed
 from rollout.needs import Needs
@@ -430,7 +434,8 @@ def test_killed_while_dumping(small, settings_for, tmp_path):
     code = f"""
         import os
         from pathlib import Path
-        from rollout import backup, backup_dump
+        from rollout import backup
+        from rollout.backups import dump as backup_dump
         from rollout.run import Run
         from rollout.settings import Server, Settings
         backup_dump.hash_files = lambda _: os.kill(os.getpid(), 9)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rollout import postgres_tools
-from rollout.archive import restore_archive
+from rollout.backups.archive import restore_archive
 from rollout.errors import PreflightFailed
 from rollout.postgres_tools import Outcome, Tool, connection_string, find, redact, run_tool, tool_for
 from rollout.settings import PROJECT, Server

@@ -13,9 +13,10 @@ import psycopg2
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from rollout import backup_changes, contents, databases, memory, restore, restore_swap
+from rollout import contents, databases, memory, restore, restore_swap
 from rollout.backup import create
-from rollout.backup_compare import differences
+from rollout.backups import changes as backup_changes
+from rollout.backups.compare import differences
 from rollout.database import engine_for, run_lock
 from rollout.errors import BackupFailed, Interrupted, LockNotAcquired, PartialChange, RestoreFailed
 from rollout.run import Run, Silent
@@ -330,7 +331,7 @@ def test_damaged_backup(saved, target):
 def test_failing_pg_restore(saved, target, monkeypatch):
     """When pg_restore fails: exit code 11, its reason in one line, nothing left behind."""
     settings, path = saved
-    monkeypatch.setattr("rollout.prove.restore_archive", lambda *_, **__: "pg_restore: disk full")
+    monkeypatch.setattr("rollout.backups.prove.restore_archive", lambda *_, **__: "pg_restore: disk full")
     with pytest.raises(RestoreFailed) as caught:
         restore.restore(settings, Run("restore"), path, confirm=yes)
     assert caught.value.exit_code == 11

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from rollout import backup_manifest, databases, interrupt
-from rollout.backup_files import DUMP, hash_files
-from rollout.backup_manifest import Manifest
+from rollout import databases, interrupt
+from rollout.backups import manifest as backup_manifest
+from rollout.backups.files import DUMP, hash_files
+from rollout.backups.manifest import Manifest
 from rollout.contents import lock, read, relations, sequence_positions
 from rollout.database import VERSION_TABLE, quote, raw_connection
 from rollout.errors import BackupFailed, LockNotAcquired

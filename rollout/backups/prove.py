@@ -14,11 +14,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from rollout import databases, definitions, scratch
-from rollout.archive import definitions_of_archive, definitions_of_database, restore_archive
-from rollout.backup_compare import differences, finding
-from rollout.backup_files import DUMP
-from rollout.backup_manifest import manifest_hash, read_catalog
-from rollout.backup_proof import Proof, forget_proof, write_proof
+from rollout.backups.archive import definitions_of_archive, definitions_of_database, restore_archive
+from rollout.backups.compare import differences, finding
+from rollout.backups.files import DUMP
+from rollout.backups.manifest import manifest_hash, read_catalog
+from rollout.backups.proof import Proof, forget_proof, write_proof
 from rollout.contents import read, relations
 from rollout.database import first_line
 from rollout.errors import BackupFailed, PreflightFailed
@@ -31,7 +31,7 @@ from rollout.snapshot import in_background, patiently, snapshot
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rollout.backup_manifest import Manifest
+    from rollout.backups.manifest import Manifest
     from rollout.contents import Contents
     from rollout.findings import Finding
     from rollout.run import Run

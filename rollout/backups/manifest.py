@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rollout.backup_files import CATALOG, MANIFEST, MANIFEST_HASH, FileEntry, fsync, write_text
+from rollout.backups.files import CATALOG, MANIFEST, MANIFEST_HASH, FileEntry, fsync, write_text
 from rollout.contents import Contents
 from rollout.errors import BackupFailed
 from rollout.messages import say

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from rollout import backup_manifest
-from rollout.backup_proof import read_proof
+from rollout.backups import manifest as backup_manifest
+from rollout.backups.proof import read_proof
 from rollout.errors import BackupFailed
 from rollout.messages import say
 

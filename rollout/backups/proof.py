@@ -7,8 +7,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from rollout.backup_files import PROOF, PROOF_PARTIAL, fsync, write_text
-from rollout.backup_manifest import manifest_hash
+from rollout.backups.files import PROOF, PROOF_PARTIAL, fsync, write_text
+from rollout.backups.manifest import manifest_hash
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rollout import backup_manifest
-from rollout.backup_files import MANIFEST_HASH, PROOF
-from rollout.backup_store import working_in
+from rollout.backups import manifest as backup_manifest
+from rollout.backups.files import MANIFEST_HASH, PROOF
+from rollout.backups.store import working_in
 from rollout.errors import BackupFailed, ConfigurationError
 from rollout.messages import say
 from rollout.postgres_tools import redact
