@@ -10,6 +10,8 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 # Further arguments: make test ARGS="-k preflight -x", make demo ARGS="--users 100"
 ARGS ?=
+# How many tests run side by side: make test JOBS=0 ARGS="--pdb"
+JOBS ?= logical --maxprocesses 4
 # make test-majors MAJORS="12 18"
 MAJORS ?= 12 13 14 15 16 17 18
 
@@ -24,7 +26,7 @@ demo: setup ## upgrade a legacy database on servers of its own, end to end
 	@$(BIN)/tool demo $(ARGS)
 
 test: setup ## run the tests (TEST_DATABASE_URL, else Docker, else an embedded server)
-	@$(BIN)/pytest -m "not container" $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not container" $(ARGS)
 
 ##@ Development
 

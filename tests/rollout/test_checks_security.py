@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from rollout.settings import Server
     from tests.fixtures.databases import SettingsFor
 
-ROLE = f"checks_{os.getpid()}_{secrets.token_hex(4)}"
+ROLE = "lawsker_checks"  # a name that does not change: it stands in the names of tests
 """A role that a test makes in its transaction, and that is gone with it."""
 
 OPEN_ALL = "ALTER DEFAULT PRIVILEGES {}GRANT SELECT ON TABLES TO PUBLIC"
