@@ -33,6 +33,9 @@ On = Annotated[
     str | None,
     typer.Option("--on", metavar="embedded|URL", help="Prove the backup there, not here. / 在别处恢复验证。"),
 ]
+WithUsers = Annotated[
+    bool, typer.Option("--with-users", help="In the same transaction: sign-in accounts. / 同一事务内升级登录账号。")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Do everything, keep nothing. / 试运行，不保留任何更改。")]
 
 _COLOURS = {"area": {"bold": True}, "error": {"fg": "red"}, "warning": {"fg": "yellow"}, "hint": {"dim": True}}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.frame import Html, Json, On, To, WrongUse, Yes, ask, command, report_error, where
+from commands.frame import Html, Json, On, To, WithUsers, WrongUse, Yes, ask, command, report_error, where
 from commands.talk import Talk
 from rollout.errors import RolloutError
 from rollout.messages import say
@@ -33,6 +33,7 @@ def migrate(
     no_proof: NoProof = False,
     on: On = None,
     deep: Annotated[bool, typer.Option("--deep", help="Hash every table. / 对所有表做内容校验。")] = False,
+    with_users: WithUsers = False,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
@@ -42,6 +43,7 @@ def migrate(
 
     示例，只升级到某个版本族：tool migrate --to credits
     """
+    from datamigrations import accounts
     from rollout.migrate import Options
     from rollout.migrate import migrate as upgrade
 
@@ -67,7 +69,8 @@ def migrate(
                 raise WrongUse(
                     say("not confirmed"), hint=say("Without --no-proof the backup is restored and compared.")
                 )
-        upgrade(settings, run, Options(to=to, backup=not no_backup, proof=not no_proof, on=on, deep=deep))
+        work = accounts.WithUsers() if with_users else None
+        upgrade(settings, run, Options(to=to, backup=not no_backup, proof=not no_proof, on=on, deep=deep, work=work))
 
 
 def preflight(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from commands.views_data import VIEWS as DATA_VIEWS
+from commands.views_data import users_upgrade
 from commands.views_kept import VIEWS as KEPT_VIEWS
 from commands.views_rehearsal import VIEWS as REHEARSAL_VIEWS
 from rollout.errors import CHANGED
@@ -25,7 +26,8 @@ def lines_of(run: Run, speak: Speaker) -> Iterator[str]:
         yield from view(run, speak)
     else:
         yield from result_lines({key: value for key, value in run.result.items() if key != "report"}, speak)
-    told = run.command == "rehearse" or (run.command == "migrate" and run.database == CHANGED)
+    upgraded = run.command == "migrate" and run.database == CHANGED
+    told = run.command == "rehearse" or (upgraded and run.result["from_revision"] != run.result["to_revision"])
     if isinstance(run.result.get("report"), str) and not told:
         yield speak(say("report: {path}", path=run.result["report"]))
 
@@ -47,10 +49,17 @@ def _checks(result: dict[str, Any], speak: Speaker) -> Iterator[str]:
 def _migrate(run: Run, speak: Speaker) -> Iterator[str]:
     """Say what was preserved and put back, and in one line what happened."""
     result = run.result
-    if run.database != CHANGED:
+    if not run.exit_code:
+        yield from users_upgrade(run, speak)
+    if run.database != CHANGED or result["from_revision"] == result["to_revision"]:
         if not run.exit_code:
-            at = revision_name(result["to_revision"])
-            yield speak(say("{place}: nothing to do, it is at {revision}.", place=place(run), revision=at))
+            at = {"place": place(run), "revision": revision_name(result["to_revision"])}
+            done = run.database == CHANGED
+            yield speak(
+                say("{place}: the schema is at {revision} already.", **at)
+                if done
+                else say("{place}: nothing to do, it is at {revision}.", **at)
+            )
         return
     yield from _unshelved(result, speak)
     kept = result["preserved"]
@@ -119,7 +128,7 @@ def _plan(run: Run, speak: Speaker) -> Iterator[str]:
     start, end = revision_name(result["from_revision"]), revision_name(result["to_revision"])
     if not result["revisions"]:
         if not run.exit_code:
-            yield speak(say("{place}: nothing to do, it is at {revision}.", place=place(run), revision=end))
+            yield speak(say("{place}: nothing to upgrade, it is at {revision}.", place=place(run), revision=end))
         return
     rows = ([one["revision"], one["family"], one["summary"]] for one in result["revisions"])
     yield from table([say("revision"), say("family"), say("what it does")], rows, speak)
@@ -200,7 +209,7 @@ def _rollback(run: Run, speak: Speaker) -> Iterator[str]:
         yield from receipt_lines(result, speak)
         yield speak(say("{place}: this would go, from {start} to {end}.", place=place(run), start=start, end=end))
     elif not run.exit_code:
-        yield speak(say("{place}: nothing to do, it is at {revision}.", place=place(run), revision=start))
+        yield speak(say("{place}: nothing to upgrade, it is at {revision}.", place=place(run), revision=start))
 
 
 def adopt_lines(result: dict[str, Any], speak: Speaker) -> Iterator[str]:

@@ -18,8 +18,8 @@ _SHOWN = 20
 """How many single rows a person wants to read; --json and --csv have them all."""
 
 
-def _users_upgrade(run: Run, speak: Speaker) -> Iterator[str]:
-    """Say how many accounts there are now, and who has none."""
+def users_upgrade(run: Run, speak: Speaker) -> Iterator[str]:
+    """Say how many accounts there are now, and who has none; also where it was a part of ``migrate``."""
     result = run.result
     if "accounts" not in result:
         return
@@ -112,7 +112,7 @@ def _demo(run: Run, speak: Speaker) -> Iterator[str]:
 
 
 VIEWS: dict[str, Callable[[Run, Speaker], Iterator[str]]] = {
-    "users upgrade": _users_upgrade,
+    "users upgrade": users_upgrade,
     "pagtive import": _pagtive_import,
     "pagtive rejects": _rejects,
     "pagtive undo": _undo,

@@ -1,5 +1,7 @@
 """``tool users upgrade``: existing users get sign-in accounts, in one transaction; run again, nothing changes.
 
+``tool migrate --with-users`` does the same inside the upgrade's transaction (``WithUsers``).
+
 Tokens move from table to table inside the server; no token ever comes here.
 """
 
@@ -14,12 +16,15 @@ from datamigrations.preflight import check_target
 from datamigrations.sqltext import BLANKS
 from rollout import memory
 from rollout.change import write_report
-from rollout.errors import ReconciliationFailed
+from rollout.errors import ReconciliationFailed, VerificationFailed
 from rollout.messages import say
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import Connection
 
+    from rollout.memory import Session
     from rollout.run import Run
     from rollout.settings import Settings
 
@@ -45,6 +50,17 @@ SELECT f.user_id,
             THEN 'open_id_taken' END AS reason
 FROM public.feishu_auths AS f
 WHERE NOT EXISTS (SELECT FROM public.user_accounts AS a WHERE a.user_id = f.user_id AND a.provider = 'feishu')
+"""
+
+_CAN_SIGN_IN = f"btrim(u.email, {BLANKS}) <> '' OR EXISTS (SELECT FROM public.feishu_auths AS f WHERE f.user_id = u.id)"
+
+# Whoever has accounts, but none that is primary, and gets no Feishu account: left as is, and told.
+_WITHOUT_PRIMARY = f"""
+CREATE TEMPORARY TABLE upgrade_without_primary ON COMMIT DROP AS
+SELECT a.user_id FROM public.user_accounts AS a
+JOIN public.users AS u ON u.id = a.user_id
+WHERE ({_CAN_SIGN_IN}) AND a.user_id NOT IN (SELECT user_id FROM upgrade_feishu_wanted)
+GROUP BY a.user_id HAVING NOT bool_or(a.is_primary)
 """
 
 _INSERT_FEISHU = """
@@ -81,7 +97,20 @@ SELECT user_id, 'email', 'email', address, true, true FROM upgrade_email_wanted 
 
 _SKIPPED = """
 SELECT user_id::text, reason FROM upgrade_feishu_wanted WHERE reason IS NOT NULL
-UNION ALL SELECT user_id::text, reason FROM upgrade_email_wanted WHERE reason IS NOT NULL ORDER BY 1
+UNION ALL SELECT user_id::text, reason FROM upgrade_email_wanted WHERE reason IS NOT NULL
+UNION ALL SELECT user_id::text, 'no_primary' FROM upgrade_without_primary ORDER BY 1
+"""
+
+# Users with an address or Feishu, not left out for a reason, who have no primary account or several.
+_PRIMARIES = f"""
+SELECT count(*) FROM public.users AS u
+LEFT JOIN (SELECT user_id, count(*) AS accounts FROM public.user_accounts WHERE is_primary GROUP BY user_id) AS p
+       ON p.user_id = u.id
+WHERE ({_CAN_SIGN_IN})
+  AND p.accounts IS DISTINCT FROM 1
+  AND NOT EXISTS (SELECT FROM upgrade_feishu_wanted AS w WHERE w.user_id = u.id AND w.reason IS NOT NULL)
+  AND NOT EXISTS (SELECT FROM upgrade_email_wanted AS w WHERE w.user_id = u.id AND w.reason IS NOT NULL)
+  AND NOT EXISTS (SELECT FROM upgrade_without_primary AS w WHERE w.user_id = u.id)
 """
 
 _WITHOUT = """
@@ -120,15 +149,37 @@ def upgrade_users(settings: Settings, run: Run, *, dry_run: bool = False) -> Non
     try:
         with memory.recorded(settings, run) as session:
             run.result["dry_run"] = dry_run
-            check_target(session.own, _NEEDED)
-            with jobs.change(session, run, _LOCKS, dry_run=dry_run) as connection:
-                result = upgrade(connection, run)
-            made = sum(result["accounts"].values())
-            if not dry_run:
-                jobs.finish(session, run, {"user_accounts": made})
+            _upgrade_alone(session, run, dry_run=dry_run)
     finally:
         run.finish()
         write_report(settings, run)
+
+
+def _upgrade_alone(session: Session, run: Run, *, dry_run: bool) -> None:
+    """Do it in a transaction of its own."""
+    check_target(session.own, _NEEDED)
+    with jobs.change(session, run, _LOCKS, dry_run=dry_run) as connection:
+        result = upgrade(connection, run)
+    if not dry_run:
+        jobs.finish(session, run, {"user_accounts": sum(result["accounts"].values())})
+
+
+class WithUsers:
+    """The users' upgrade as a part of ``tool migrate`` (a ``rollout.change.Work``)."""
+
+    locks: Mapping[str, str] = _LOCKS
+    tables: frozenset[str] = frozenset({"user_accounts"})
+
+    def within(self, connection: Connection, run: Run) -> None:
+        """Do it in the upgrade's transaction; raise ``VerificationFailed`` where the accounts are not as they must."""
+        try:
+            upgrade(connection, run)
+        except ReconciliationFailed as error:
+            raise VerificationFailed(error.message, hint=error.hint) from error
+
+    def alone(self, session: Session, run: Run) -> None:
+        """Do it in a transaction of its own: the schema is there already."""
+        _upgrade_alone(session, run, dry_run=False)
 
 
 def upgrade(connection: Connection, run: Run) -> dict[str, Any]:
@@ -138,6 +189,7 @@ def upgrade(connection: Connection, run: Run) -> dict[str, Any]:
     """
     with run.step("accounts") as step:
         connection.execute(text(_FEISHU))
+        connection.execute(text(_WITHOUT_PRIMARY))
         feishu = connection.execute(text(_INSERT_FEISHU)).rowcount
         connection.execute(text(_EMAIL))
         email = connection.execute(text(_INSERT_EMAIL)).rowcount
@@ -149,7 +201,7 @@ def upgrade(connection: Connection, run: Run) -> dict[str, Any]:
                 " (SELECT count(*) FROM upgrade_email_wanted WHERE reason IS NULL)"
             )
         ).one()
-        wrong = connection.execute(text(_WRONG)).scalar_one()
+        wrong = connection.execute(text(_WRONG)).scalar_one() + connection.execute(text(_PRIMARIES)).scalar_one()
         if wrong or tuple(expected) != (feishu, email):
             raise ReconciliationFailed(
                 say("{count} accounts are not what they were made from", count=wrong),

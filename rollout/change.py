@@ -27,7 +27,7 @@ from rollout.errors import (
 from rollout.messages import say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from sqlalchemy import Connection
 
@@ -49,6 +49,22 @@ class Shelf(Protocol):
         """End, after the revisions."""
 
 
+class Work(Protocol):
+    """What a higher layer does along with an upgrade (``datamigrations.accounts``): ``rollout`` knows nothing of it.
+
+    ``locks``: what it needs beyond the revisions' own, by table; ``tables``: of ours, to which it adds rows.
+    """
+
+    locks: Mapping[str, str]
+    tables: frozenset[str]
+
+    def within(self, connection: Connection, run: Run) -> None:
+        """Do it in the upgrade's transaction, after the revisions and before anything is verified."""
+
+    def alone(self, session: Session, run: Run) -> None:
+        """Do it in a transaction of its own, where no revision is left to run."""
+
+
 def change(
     session: Session,
     run: Run,
@@ -57,8 +73,11 @@ def change(
     deep: bool = False,
     below_baseline: bool = False,
     shelf: Shelf,
+    work: Work | None = None,
 ) -> None:
     """Go ``steps`` in one transaction; ``shelf`` takes or gives back what people entered. Raises a ``RolloutError``.
+
+    ``work`` stands or falls with it.
 
     After COMMIT: ANALYZE and the audit, which no signal interrupts.
     """
@@ -67,10 +86,10 @@ def change(
     with interrupt.heeding(), ExitStack() as to_the_end:
         with (
             _translated(run, steps),
-            transaction.open_transaction(session.engine, _locks(session, steps), **limits) as connection,
+            transaction.open_transaction(session.engine, _locks(session, steps, work), **limits) as connection,
         ):
             preexisting = environment.prepare(connection, steps, below_baseline=below_baseline)
-            said = declared.by(connection, steps, preexisting)
+            said = declared.by(connection, steps, preexisting, work.tables if work else ())
             before = _fingerprint(connection, run, said, deep=deep)
             hooks = shelf.begin(connection)
             with run.step("downgrade" if steps.downwards else "upgrade") as step:
@@ -78,6 +97,8 @@ def change(
                 environment.finish(connection, steps)
                 step.detail = say("{count} revision(s)", count=len(steps.revisions))
             shelf.end()
+            if work is not None:
+                work.within(connection, run)
             with run.step("verify") as step:
                 _verify_inside(connection, run, steps, before, said)
                 step.detail = say("{passed} checks passed", passed=run.result["summary"]["passed"])
@@ -88,9 +109,11 @@ def change(
         _after_commit(session, run, steps)
 
 
-def _locks(session: Session, steps: plan.Plan) -> dict[str, str]:
-    """Return the locks to take: those that the revisions declare, and all on what goes; on tables that are there."""
+def _locks(session: Session, steps: plan.Plan, work: Work | None) -> dict[str, str]:
+    """Return the locks to take on tables that are there: the revisions' and the work's, and all on what goes."""
     wanted = steps.locks()
+    for table, mode in work.locks.items() if work else ():
+        wanted[table] = max(mode, wanted.get(table, mode), key=plan.LOCK_MODES.index)
     if steps.downwards:
         going = (key.removeprefix("table ") for key, _ in adopt.made_by(session.own, steps) if key.startswith("table "))
         wanted |= dict.fromkeys(going, "ACCESS EXCLUSIVE")

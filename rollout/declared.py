@@ -9,7 +9,7 @@ from rollout import manifest, plan
 from rollout.database import server_major
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from sqlalchemy import Connection
 
@@ -33,8 +33,10 @@ class Declared:
         return key in self.objects or key in self.columns
 
 
-def by(connection: Connection, steps: plan.Plan, preexisting: frozenset[str]) -> Declared:
+def by(connection: Connection, steps: plan.Plan, preexisting: frozenset[str], added_to: Iterable[str] = ()) -> Declared:
     """Return what ``steps`` declare on this server; ``preexisting`` objects stay as they are.
+
+    ``added_to``: tables to which other work in the same transaction adds rows.
 
     A family is whole in itself: its tables and columns are filled in by its own revisions, and by no others.
     """
@@ -51,7 +53,7 @@ def by(connection: Connection, steps: plan.Plan, preexisting: frozenset[str]) ->
             key.removeprefix("table ")
             for key in _made_by(there, filled, "table ")
             if not (steps.downwards and key in preexisting) and not _is_legacy(key, preexisting)
-        ),
+        ).union(added_to),
         downwards=steps.downwards,
     )
 

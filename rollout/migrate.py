@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rollout import backup, memory, plan, preflight, verify
+from rollout import adopt, backup, memory, plan, preflight, verify
 from rollout.change import audit, change, write_report
 from rollout.checks.backups import not_needed
-from rollout.errors import UNTOUCHED, BackupFailed, MigrationFailed
+from rollout.errors import UNTOUCHED, BackupFailed, MigrationFailed, PreflightFailed
 from rollout.messages import say
 from rollout.shelf_return import PutBack
 
 if TYPE_CHECKING:
+    from rollout.change import Work
     from rollout.memory import Session
     from rollout.run import Run
     from rollout.settings import Settings
@@ -23,6 +24,7 @@ class Options:
     """What ``tool migrate`` was asked for; ``to``: a revision, a family or ``head``; ``deep``: hash every table.
 
     ``proof``: of the backup, by a restore on the target's server, or ``on`` another one (``rollout.backups.prove``).
+    ``work``: what is to be done in the same transaction (``--with-users``).
     """
 
     to: str = plan.HEAD
@@ -30,6 +32,7 @@ class Options:
     proof: bool = True
     on: str | None = None
     deep: bool = False
+    work: Work | None = None
 
 
 def migrate(settings: Settings, run: Run, options: Options) -> None:
@@ -58,13 +61,27 @@ def _migrate(session: Session, run: Run, options: Options) -> None:
                 database=UNTOUCHED,
             )
         step.detail = say("{count} revision(s)", count=len(steps.revisions))
+    if options.work is not None:
+        _refuse_work(options.work, steps.target, options.to)
     if not steps.revisions:
         _nothing_to_do(session, run, start)
+        if options.work is not None:
+            options.work.alone(session, run)
         return
     without = not_needed(backup=options.backup, proof=options.proof, on=options.on)
     preflight.check(session.engine, session.settings, run, steps, without)
     _backup(session, run, options)
-    change(session, run, steps, deep=options.deep, shelf=PutBack(run))
+    change(session, run, steps, deep=options.deep, shelf=PutBack(run), work=options.work)
+
+
+def _refuse_work(work: Work, target: str | None, asked: str) -> None:
+    """Raise ``PreflightFailed`` where tables that the work needs will not be there."""
+    lacking = sorted(work.tables.difference(adopt.our_tables(target)))
+    if lacking:
+        raise PreflightFailed(
+            say("at {target} there is no table {table}", target=asked, table=", ".join(lacking)),
+            hint=say("Upgrade further: without --to, or --to accounts"),
+        )
 
 
 def _nothing_to_do(session: Session, run: Run, revision: str | None) -> None:
