@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
 import tempfile
-import time
 from pathlib import Path
 
-from measuring import BIN, Measured, compare, timed, within
+from measuring import BIN, Measured, compare, timed, told, within
 from upgrade import run_sql
 
 from rollout.database import engine_for
@@ -80,16 +76,6 @@ def _round(server: EmbeddedServer, scratch: Path, number: int) -> tuple[Measured
 
 def _told(command: list[str | Path], environment: dict[str, str], steps: set[str]) -> tuple[Measured, Measured]:
     """Measure a command, and what it says itself of some of its steps."""
-    begin = time.perf_counter()
-    process = subprocess.Popen(
-        command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    values = json.loads(process.stdout.read())
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    process.stdout.close()
-    assert process.returncode == 0, values
-    whole = Measured(time.perf_counter() - begin, usage.ru_maxrss * 1024)
+    values, whole = told(command, environment)
     own = sum(step["seconds"] for step in values["steps"] if step["name"] in steps)
     return whole, Measured(own, whole.peak)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,10 +20,11 @@ BIN = Path(sys.executable).parent
 
 @dataclass(frozen=True)
 class Measured:
-    """One run: wall seconds, and the peak memory of the process itself in bytes."""
+    """One run: wall seconds, the peak memory of the process itself in bytes, and CPU seconds where they were taken."""
 
     seconds: float
     peak: int
+    cpu: float = 0.0
 
 
 def timed(command: Sequence[str | Path], environment: dict[str, str]) -> Measured:
@@ -46,6 +48,26 @@ def timed(command: Sequence[str | Path], environment: dict[str, str]) -> Measure
     return Measured(seconds, usage.ru_maxrss * 1024)
 
 
+def told(command: Sequence[str | Path], environment: dict[str, str]) -> tuple[dict[str, Any], Measured]:
+    """Run a command of ours with ``--json``; return what it says, and its measures; raise where it fails."""
+    begin = time.perf_counter()
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    values: dict[str, Any] = json.loads(process.stdout.read())
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stdout.close()
+    assert process.returncode == 0, values
+    return values, Measured(time.perf_counter() - begin, usage.ru_maxrss * 1024)
+
+
 def compare(name: str, ours: list[Measured], theirs: list[Measured], limit: float) -> bool:
     """Print the median of the ratios, pair by pair, beside its limit; tell whether it holds."""
     ratios = sorted(one.seconds / other.seconds for one, other in zip(ours, theirs, strict=True))
@@ -55,6 +77,9 @@ def compare(name: str, ours: list[Measured], theirs: list[Measured], limit: floa
         f" / {statistics.median(m.seconds for m in theirs):.2f} s"
         f" = {ratio:.2f} (pairs {ratios[0]:.2f} to {ratios[-1]:.2f}; limit {limit})"
     )
+    if all(one.cpu and other.cpu for one, other in zip(ours, theirs, strict=True)):
+        cpu = statistics.median(one.cpu / other.cpu for one, other in zip(ours, theirs, strict=True))
+        print(f"  CPU: {statistics.median(m.cpu for m in ours):.2f} s, {cpu:.2f} times theirs")
     return ratio <= limit
 
 

@@ -12,10 +12,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import backup
+import pagtive
 import start_up
 import upgrade
 
-SUBJECTS = {"start-up": start_up.measure, "upgrade": upgrade.measure, "backup": backup.measure}
+SUBJECTS = {
+    "start-up": start_up.measure,
+    "upgrade": upgrade.measure,
+    "backup": backup.measure,
+    "pagtive": pagtive.measure,
+}
 
 
 def main() -> int:
