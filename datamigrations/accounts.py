@@ -15,9 +15,9 @@ from datamigrations import job as jobs
 from datamigrations.preflight import check_target
 from datamigrations.sqltext import BLANKS
 from rollout import memory
-from rollout.change import write_report
 from rollout.errors import ReconciliationFailed, VerificationFailed
 from rollout.messages import say
+from rollout.report import write_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

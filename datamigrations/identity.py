@@ -161,6 +161,8 @@ def resolve(job: Job) -> None:
     _reject(job, "account_taken", "the e-mail address is another user's account", _ACCOUNT_TAKEN)
     job.temporary("import_leaders", _LEADERS)
     job.execute(_SETTLE)
+    # Its statistics are of before: with them, _SPEAKERS compares everybody with everybody.
+    job.execute("ANALYZE import_people")
     job.execute(_SPEAKERS)
 
 
@@ -178,5 +180,5 @@ def _reject(job: Job, code: str, message: str, query: str) -> None:
     """Reject source users and take them out of ``import_people``."""
     if quarantine.reject(job, USERS, code, message, query):
         job.execute("DELETE FROM import_people AS p WHERE NOT (" + quarantine.accepted(USERS, "p") + ")")
-        if job.scalar("SELECT to_regclass('pg_temp.import_groups') IS NOT NULL"):
+        if job.scalar("SELECT to_regclass('rollout.import_groups') IS NOT NULL"):
             job.execute("DELETE FROM import_groups AS g WHERE NOT (" + quarantine.accepted(USERS, "g") + ")")

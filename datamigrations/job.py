@@ -39,6 +39,18 @@ QUERY_CANCELED = "57014"
 WRITE = "SHARE ROW EXCLUSIVE"
 """The lock on a table that is written: readers go on, other writers wait, so that nothing appears beside us."""
 
+# Whole-table statements: no time for compiling expressions, memory for hash tables, small samples (the planner has to
+# know how many rows there are), and workers for what looks cheap to the planner, which does not count decompression.
+_SETTINGS = {
+    "jit": "off",
+    "work_mem": "'64MB'",
+    "default_statistics_target": "10",
+    "parallel_setup_cost": "100",
+    "parallel_tuple_cost": "0.001",
+    # Tables of the job stand beside those of the schema that everything else means.
+    "search_path": "public, rollout",
+}
+
 NEWER, SOURCE, KEEP = "newer", "source", "keep"
 
 
@@ -85,7 +97,8 @@ class Counts:
 class Job:
     """An import inside its transaction.
 
-    ``kept``: rows of each table that differ but stay as they are; ``mapped``: source users that came into the map.
+    ``kept``: rows of each table that differ but stay as they are; ``mapped``: source users that came into the map;
+    ``actions``: how many rows of each table are to be inserted, updated, ….
     """
 
     connection: Connection
@@ -95,6 +108,8 @@ class Job:
     counts: dict[str, Counts] = field(default_factory=lambda: defaultdict(Counts))
     kept: dict[str, int] = field(default_factory=dict)
     mapped: int = 0
+    actions: dict[str, dict[str, int]] = field(default_factory=dict)
+    temporaries: list[str] = field(default_factory=list)
 
     def execute(self, sql: str, **values: Any) -> int:
         """Run one statement; return the number of rows it touched."""
@@ -104,13 +119,25 @@ class Job:
         """Run one query; return its first value."""
         return self.connection.execute(text(sql), values).scalar()
 
-    def temporary(self, name: str, query: str, **values: Any) -> None:
-        """Make a table of this transaction (``pg_temp``) from a query, with statistics.
+    def count_by(self, table: str, column: str) -> dict[str, int]:
+        """Count a table's rows by the values of one column."""
+        rows = self.connection.exec_driver_sql(f"SELECT {column}, count(*) FROM {table} GROUP BY 1")
+        return {row[0]: int(row[1]) for row in rows}
 
-        Names begin with ``import_``: temporary tables hide others of their name, also from other people's triggers.
+    def temporary(self, name: str, query: str, **values: Any) -> None:
+        """Make a table of this transaction from a query, with statistics: ``import_…``, gone at its end.
+
+        UNLOGGED in the schema ``rollout`` rather than TEMPORARY: workers of parallel queries can read it.
+        https://www.postgresql.org/docs/current/parallel-safety.html
         """
-        self.connection.execute(text(f"CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS {query}"), values)
-        self.connection.exec_driver_sql(f"ANALYZE {name}")
+        self.connection.execute(text(f"CREATE UNLOGGED TABLE rollout.{name} AS {query}"), values)
+        self.connection.exec_driver_sql(f"ANALYZE rollout.{name}")
+        self.temporaries.append(name)
+
+    def tidy(self) -> None:
+        """Drop the tables of this transaction, before its COMMIT; ROLLBACK drops them too."""
+        if self.temporaries:
+            self.execute("DROP TABLE " + ", ".join(f"rollout.{name}" for name in self.temporaries))
 
 
 @contextmanager
@@ -129,9 +156,8 @@ def change(session: Session, run: Run, locks: Mapping[str, str], *, dry_run: boo
     ):
         with interrupt.cancelling(raw_connection(connection)):
             pin_settings(connection)
-            # Whole-table statements: no time for compiling expressions, memory for hash tables.
-            connection.exec_driver_sql("SET LOCAL jit = off")
-            connection.exec_driver_sql("SET LOCAL work_mem = '64MB'")
+            for setting, value in _SETTINGS.items():
+                connection.exec_driver_sql(f"SET LOCAL {setting} = {value}")
             yield connection
         if dry_run:
             connection.rollback()

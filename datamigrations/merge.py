@@ -102,55 +102,60 @@ def _later_rows(table: Table, key: str, rows: str | None = None, first: str = ""
 
 
 def plan(job: Job, source: SourceTable) -> None:
-    """Make ``import_plan_T``: what fits, what is to be done with it (``action``), and the times that it gets."""
+    """Make ``import_plan_T``: what fits, what is to be done with it (``action``), and the times that it gets.
+
+    Actions: ``insert``; and of rows that the target has: ``unchanged``, ``update``, ``kept`` as they are there.
+    """
     table = source.table
-    created = f"w.{quote(table.created)}"
-    stand_in = f"w.{quote(table.stand_in)}" if table.stand_in else "NULL::timestamptz"
-    columns = [
-        f"coalesce({created}, {stand_in}, t.{quote(table.created)}, now()) AS new_created",
-        f"{created} IS NULL AND {stand_in} IS NULL AS timeless",
-        f"t.{quote(table.field(table.key[0]).column)} IS NOT NULL AS there",
-    ]
-    defaulted = f"{created} IS NULL"
-    if table.updated is not None:
-        updated = f"w.{quote(table.updated)}"
-        columns.append(f"coalesce({updated}, {created}, t.{quote(table.updated)}, now()) AS new_updated")
-        defaulted += f" OR {updated} IS NULL"
+    rows = f"import_converted_{table.name} AS v LEFT JOIN public.{table.target} AS t ON {rules.same_key(table, 'v')}"
+    rows += f" CROSS JOIN LATERAL (SELECT v.*, {', '.join(_times(table))}) AS w"
+    action = "'insert'"
+    if job.scalar(f"SELECT EXISTS (SELECT FROM public.{table.target})"):
+        rows += f" JOIN rollout.{table.staged} AS s ON s.n = v.n"
+        new = f"WHEN t.{quote(table.field(table.key[0]).column)} IS NULL THEN 'insert'"
+        action = f"CASE {new} WHEN NOT ({_differs(source)}) THEN 'unchanged' {_choice(job, table)} END"
     job.temporary(
         f"import_plan_{table.name}",
-        f"SELECT w.*, {', '.join(columns)}, {defaulted} AS defaulted,"
-        f" CASE WHEN t.{quote(table.field(table.key[0]).column)} IS NULL THEN 'insert' ELSE 'compare' END AS action"
-        f" FROM import_converted_{table.name} AS w LEFT JOIN public.{table.target} AS t ON {rules.same_key(table)}"
-        f" WHERE {quarantine.accepted(table)}",
+        f"SELECT w.*, {action} AS action FROM {rows} WHERE {quarantine.accepted(table, 'v')}",
     )
-    _compare(job, source)
+    job.actions[table.name] = job.count_by(f"import_plan_{table.name}", "action")
+    if "same age" in job.actions[table.name]:
+        _settle_same_age(job, table)
 
 
-def _compare(job: Job, source: SourceTable) -> None:
-    """Decide what happens to rows that the target has: ``unchanged``, ``update``, or ``kept`` as they are there."""
-    table = source.table
-    if not job.scalar(f"SELECT EXISTS (SELECT FROM import_plan_{table.name} WHERE action = 'compare')"):
-        return
+def _times(table: Table) -> Iterator[str]:
+    """Yield the columns of a plan that say which times a row (``v``) gets, and whether it had any."""
+    created = f"v.{quote(table.created)}"
+    stand_in = f"v.{quote(table.stand_in)}" if table.stand_in else "NULL::timestamptz"
+    yield f"coalesce({created}, {stand_in}, t.{quote(table.created)}, now()) AS new_created"
+    yield f"({created} IS NULL AND {stand_in} IS NULL) AS timeless"
+    if table.updated is None:
+        yield f"{created} IS NULL AS defaulted"
+    else:
+        updated = f"v.{quote(table.updated)}"
+        yield f"coalesce({updated}, {created}, t.{quote(table.updated)}, now()) AS new_updated"
+        yield f"({created} IS NULL OR {updated} IS NULL) AS defaulted"
+
+
+def _differs(source: SourceTable) -> str:
+    """Return the SQL condition that a row of the target (``t``) is not what the source's would become."""
     large = rules.large(source)
     compared = {name: (f"t.{quote(name)}", value) for name, value in rules.mapped(source).items() if name not in large}
     # Small values first: a row that differs there needs no look at its large ones.
     compared |= {name: (rules.large_hash(f"t.{quote(name)}"), value) for name, value in large.items()}
-    differs = " OR ".join(f"{ours} IS DISTINCT FROM {theirs}" for ours, theirs in compared.values())
-    both = f"FROM rollout.{table.staged} AS s, public.{table.target} AS t WHERE s.n = w.n AND {rules.same_key(table)}"
+    return " OR ".join(f"{ours} IS DISTINCT FROM {theirs}" for ours, theirs in compared.values())
+
+
+def _settle_same_age(job: Job, table: Table) -> None:
+    """Decide what happens to rows that differ and are of one age: updated where nobody has edited them since."""
     job.execute(
-        f"UPDATE import_plan_{table.name} AS w SET action = CASE WHEN NOT ({differs}) THEN 'unchanged'"
-        f" {_choice(job, table)} END {both} AND w.action = 'compare'"
+        f"UPDATE import_plan_{table.name} AS w SET action ="
+        f" CASE WHEN l.content = {reconcile.target_content(table)} THEN 'update' ELSE 'kept' END"
+        f" FROM public.{table.target} AS t"
+        f" LEFT JOIN ({reconcile.last(table.target)}) AS l ON l.row_key = t.id::text"
+        f" WHERE w.action = 'same age' AND {rules.same_key(table)}"
     )
-    if job.scalar(f"SELECT EXISTS (SELECT FROM import_plan_{table.name} WHERE action = 'same age')"):
-        job.execute(
-            f"UPDATE import_plan_{table.name} AS w SET action ="
-            f" CASE WHEN l.content = {reconcile.target_content(table)} THEN 'update' ELSE 'kept' END"
-            f" FROM public.{table.target} AS t"
-            f" LEFT JOIN ({reconcile.last(table.target)}) AS l ON l.row_key = t.id::text"
-            f" WHERE w.action = 'same age' AND {rules.same_key(table)}"
-        )
-    if table.updated is not None:
-        job.execute(f"UPDATE import_plan_{table.name} SET new_updated = now() WHERE action = 'update' AND timeless")
+    job.actions[table.name] = job.count_by(f"import_plan_{table.name}", "action")
 
 
 def _choice(job: Job, table: Table) -> str:
@@ -175,12 +180,13 @@ def write(job: Job, source: SourceTable) -> None:
     values = rules.mapped(source)
     names = ", ".join(quote(name) for name in values)
     rows = f"rollout.{table.staged} AS s JOIN import_plan_{table.name} AS w ON w.n = s.n"
-    counts = job.counts[table.name]
-    counts.inserted = job.execute(
-        f"INSERT INTO public.{table.target} ({names}) SELECT {', '.join(values.values())} FROM {rows}"
-        " WHERE w.action = 'insert'"
-    )
-    if job.scalar(f"SELECT EXISTS (SELECT FROM import_plan_{table.name} WHERE action = 'update')"):
+    counts, actions = job.counts[table.name], job.actions[table.name]
+    if "insert" in actions:
+        counts.inserted = job.execute(
+            f"INSERT INTO public.{table.target} ({names}) SELECT {', '.join(values.values())} FROM {rows}"
+            " WHERE w.action = 'insert'"
+        )
+    if "update" in actions:
         _nudge(job, table)
         settings = ", ".join(f"{quote(name)} = {value}" for name, value in values.items())
         counts.updated = job.execute(
@@ -192,6 +198,7 @@ def write(job: Job, source: SourceTable) -> None:
 def _nudge(job: Job, table: Table) -> None:
     """Move ``updated_at`` where it would stay the same, or our trigger would take the change for one without a time."""
     if table.updated is not None:
+        job.execute(f"UPDATE import_plan_{table.name} SET new_updated = now() WHERE action = 'update' AND timeless")
         updated = quote(table.updated)
         job.execute(
             f"UPDATE public.{table.target} AS t SET {updated} = t.{updated} + interval '1 microsecond'"
@@ -204,7 +211,7 @@ def count(job: Job, source: SourceTable) -> None:
     """Count what became of the rows, apart from those that were written."""
     table, counts = source.table, job.counts[source.table.name]
     counts.quarantined = quarantine.keep(job, source)
-    of_plan = f"SELECT count(*) FROM import_plan_{table.name} WHERE"
-    job.kept[table.name] = int(job.scalar(f"{of_plan} action = 'kept'"))
-    counts.unchanged = int(job.scalar(f"{of_plan} action = 'unchanged'")) + job.kept[table.name]
-    counts.defaulted = int(job.scalar(f"{of_plan} defaulted"))
+    actions = job.actions[table.name]
+    job.kept[table.name] = actions.get("kept", 0)
+    counts.unchanged = actions.get("unchanged", 0) + job.kept[table.name]
+    counts.defaulted = int(job.scalar(f"SELECT count(*) FROM import_plan_{table.name} WHERE defaulted"))

@@ -10,9 +10,9 @@ from datamigrations import source as sources
 from datamigrations.job import WRITE, ImportOptions, Job
 from datamigrations.mapping import LOGS, TABLES, USERS
 from rollout import memory
-from rollout.change import write_report
 from rollout.errors import ReconciliationFailed
 from rollout.messages import say
+from rollout.report import write_report
 
 if TYPE_CHECKING:
     from datamigrations.source import Source, SourceTable
@@ -66,6 +66,7 @@ def _import(session: Session, run: Run, options: ImportOptions) -> None:
                 )
         with run.step("reconcile"):
             _reconcile(job)
+            job.tidy()
     if not options.dry_run:
         written = {table.target: _written(job, table.name) for table in TABLES if table.name in tables}
         with_users = dict.fromkeys(_WRITTEN_WITH_USERS, job.counts[USERS.name].inserted)

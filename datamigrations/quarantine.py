@@ -29,10 +29,8 @@ _BATCH = 500
 
 def create(job: Job) -> None:
     """Make the transaction's list of rows that do not fit."""
-    job.execute(
-        "CREATE TEMPORARY TABLE import_rejected (table_name text, n bigint, reasons text[], message text)"
-        " ON COMMIT DROP"
-    )
+    nothing = "SELECT NULL::text AS table_name, NULL::bigint AS n, NULL::text[] AS reasons, NULL::text AS message"
+    job.temporary("import_rejected", f"{nothing} LIMIT 0")
 
 
 def accepted(table: Table, alias: str = "w") -> str:

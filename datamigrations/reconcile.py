@@ -14,7 +14,7 @@ from datamigrations.mapping import Kind
 from datamigrations.sqltext import literal
 from rollout.database import quote
 from rollout.errors import ReconciliationFailed
-from rollout.fingerprint import rows_fingerprint
+from rollout.fingerprint import hash_of, rows_fingerprint
 from rollout.messages import say
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ WRITTEN = "w.action IN ('insert', 'update')"
 
 def content(values: Mapping[str, str], large: Mapping[str, str] | None = None) -> str:
     """Return SQL for the 64-bit hash of a row's values (column → SQL); ``large`` ones stand there as their hashes."""
-    parts = ", ".join((large or {}).get(name, sql) for name, sql in values.items())
-    return f"hashtextextended(ROW({parts})::text, 0)"
+    return hash_of([f"({(large or {}).get(name, sql)})::text" for name, sql in values.items()])
 
 
 def target_content(table: Table) -> str:
@@ -49,6 +48,8 @@ def json_columns(table: Table) -> tuple[str, ...]:
 def remember_previous(job: Job, source: SourceTable) -> None:
     """Keep what rows hold that are about to be updated, in ``import_previous_T``."""
     table, json = source.table, json_columns(source.table)
+    if "update" not in job.actions[table.name]:
+        return
     names = [field.column for field in table.fields]
     columns = ", ".join(f"t.{quote(name)}{'::text' if name in json else ''}" for name in names)
     job.temporary(
@@ -61,12 +62,23 @@ def remember_previous(job: Job, source: SourceTable) -> None:
 
 def record(job: Job, source: SourceTable) -> None:
     """Read back what was written and record it: key, content, and what was there before."""
-    table = source.table
+    table, actions = source.table, job.actions[source.table.name]
+    if not actions.keys() & {"insert", "update"}:
+        return
+    # A table first, not INSERT ... SELECT: the reading, which is the work, can be shared with parallel workers.
+    job.temporary(
+        f"import_written_{table.name}",
+        f"SELECT w.n, t.id::text AS row_key, w.action, {target_content(table)} AS content"
+        f" FROM import_plan_{table.name} AS w JOIN public.{table.target} AS t ON {rules.same_key(table)}"
+        f" WHERE {WRITTEN}",
+    )
+    previous, joined = "NULL::jsonb", ""
+    if "update" in actions:
+        previous, joined = "o.previous", f" LEFT JOIN import_previous_{table.name} AS o ON o.n = w.n"
     job.execute(
         "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, previous, content)"
-        f" SELECT :run_id, {literal(table.target)}, t.id::text, w.action, o.previous, {target_content(table)}"
-        f" FROM import_plan_{table.name} AS w JOIN public.{table.target} AS t ON {rules.same_key(table)}"
-        f" LEFT JOIN import_previous_{table.name} AS o ON o.n = w.n WHERE {WRITTEN}",
+        f" SELECT :run_id, {literal(table.target)}, w.row_key, w.action, {previous}, w.content"
+        f" FROM import_written_{table.name} AS w{joined}",
         run_id=job.run.run_id,
     )
 
@@ -74,6 +86,8 @@ def record(job: Job, source: SourceTable) -> None:
 def compare(job: Job, source: SourceTable) -> None:
     """Compare the content that was recorded with the mapped source's; raise ``ReconciliationFailed``."""
     table = source.table
+    if not job.actions[table.name].keys() & {"insert", "update"}:
+        return
     mapped = content(rules.mapped(source), rules.large(source))
     same_content(
         job,

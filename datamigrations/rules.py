@@ -128,9 +128,9 @@ def large(source: SourceTable) -> dict[str, str]:
     return {name: known.get(name, large_hash(values[name])) for name in names}
 
 
-def same_key(table: Table) -> str:
-    """Return the condition that a row of the target (``t``) has the key of a planned one (``w``)."""
-    return " AND ".join(f"t.{quote(table.field(name).column)} = w.{quote(name)}" for name in table.key)
+def same_key(table: Table, planned: str = "w") -> str:
+    """Return the condition that a row of the target (``t``) has the key of a planned one."""
+    return " AND ".join(f"t.{quote(table.field(name).column)} = {planned}.{quote(name)}" for name in table.key)
 
 
 def conversion(field: Field, staged: Staged, zone: str) -> str:

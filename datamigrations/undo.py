@@ -18,10 +18,10 @@ from datamigrations.people import BELONGINGS, NEW_USER, SEEN, TAKEN_OVER
 from datamigrations.quarantine import COMMAND
 from datamigrations.sqltext import literal
 from rollout import memory
-from rollout.change import write_report
 from rollout.database import quote
 from rollout.errors import UNTOUCHED, RollbackFailed
 from rollout.messages import say
+from rollout.report import write_report
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

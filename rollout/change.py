@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from alembic import command
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from rollout import adopt, declared, environment, exercise, interrupt, plan, preserve, report, transaction, verify
+from rollout import adopt, declared, environment, exercise, interrupt, plan, preserve, transaction, verify
 from rollout.checks import sign_in
 from rollout.database import first_line, quote, sqlstate
 from rollout.errors import (
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from rollout.checks.registry import Outcome
     from rollout.memory import Session
     from rollout.run import Run
-    from rollout.settings import Settings
 
 DEPENDENT_OBJECTS = "2BP01"
 
@@ -232,11 +231,3 @@ def _translated(run: Run, steps: plan.Plan) -> Iterator[None]:
                 "Nothing was changed. Mend what the server names, then run this again; the report has the details."
             ),
         ) from error
-
-
-def write_report(settings: Settings, run: Run) -> None:
-    """Write the run's report; that it could not be written is said, and changes nothing else."""
-    try:
-        run.result["report"] = str(report.write(settings, run))
-    except OSError as error:
-        run.listener.note(say("the report could not be written: {reason}", reason=str(error)))

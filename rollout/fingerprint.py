@@ -78,6 +78,11 @@ def row_hash(columns: Sequence[tuple[str, int]]) -> str:
         values = [f"ROW({', '.join(name for name, _ in group)})::text" for group in groups]
     else:
         values = [f"{name}::text" if kind in _CAST else f"ROW({name})::text" for name, kind in columns]
+    return hash_of(values)
+
+
+def hash_of(values: Sequence[str]) -> str:
+    """Return the SQL expression of the hash (bigint) of texts (their SQL), of which each may be NULL."""
     hashed = str(_SEED)
     for value in values:
         # "C": a collation that calls two texts equal would give them one hash.

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rollout import adopt, backup, memory, plan, preflight, verify
-from rollout.change import audit, change, write_report
+from rollout.change import audit, change
 from rollout.checks.backups import not_needed
 from rollout.errors import UNTOUCHED, BackupFailed, MigrationFailed, PreflightFailed
 from rollout.messages import say
+from rollout.report import write_report
 from rollout.shelf_return import PutBack
 
 if TYPE_CHECKING:

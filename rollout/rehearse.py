@@ -13,13 +13,13 @@ from rollout import backup, databases, definitions, migrate, plan, rollback, scr
 from rollout.backups.archive import definitions_of_database
 from rollout.backups.compare import differences, finding
 from rollout.backups.prove import analyze, conclude, fill
-from rollout.change import write_report
 from rollout.contents import Contents, read, relations
 from rollout.database import OUR_SCHEMAS, describe, engine_for
 from rollout.errors import UNTOUCHED, BackupFailed, RollbackFailed, RolloutError
 from rollout.measure import LockWatch, cost, plans
 from rollout.messages import say
 from rollout.postgres_tools import tool_for
+from rollout.report import write_report
 from rollout.run import Run
 from rollout.snapshot import patiently, snapshot
 

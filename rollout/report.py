@@ -60,6 +60,14 @@ def write(settings: Settings, run: Run) -> Path:
     return page
 
 
+def write_report(settings: Settings, run: Run) -> None:
+    """Write the run's report; that it could not be written is said, and changes nothing else."""
+    try:
+        run.result["report"] = str(write(settings, run))
+    except OSError as error:
+        run.listener.note(say("the report could not be written: {reason}", reason=str(error)))
+
+
 def configured(server: Server) -> str:
     """Name the database that was meant, also where it could not be reached; never with a password."""
     where = server.parameters

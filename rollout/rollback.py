@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from rollout import environment, memory, plan, receipt, verify
-from rollout.change import change, write_report
+from rollout.change import change
 from rollout.database import describe, engine_for
 from rollout.errors import UNTOUCHED, MigrationFailed, PreflightFailed, RollbackFailed, VerificationFailed
 from rollout.messages import say
+from rollout.report import write_report
 from rollout.shelf import SHELF, PutAway
 
 if TYPE_CHECKING:
