@@ -112,17 +112,27 @@ def test_a_second_upgrade_has_nothing_to_do(legacy, settings_for):
     assert before.differences(picture(legacy)) == []
 
 
-def test_each_revision_can_be_a_run_of_its_own(legacy, settings_for):
-    """``--to`` goes through the history step by step; the database verifies at each family, and nothing is lost."""
-    settings = settings_for(legacy)
+def runs_of_their_own(legacy, settings, revisions):
+    """Upgrade revision by revision; the database verifies at the end of each family, and nothing is lost."""
     before = picture(legacy)
     ends = {revision: family for family, revision in plan.families().items()}
-    for revision in plan.history():
+    for revision in revisions:
         run = attempt(settings, to=ends.get(revision.id, revision.id))
         assert run.exit_code == 0, f"{revision.path.name}: {run.error}"
         if revision.id in ends:
             assert verified(settings).exit_code == 0
     assert before.lost(picture(legacy, without=NEW_USER_COLUMNS)) == []
+
+
+def test_some_revisions_are_runs_of_their_own(legacy, settings_for):
+    """``--to`` stops in mid-family as well as at the end of one, and goes on from there."""
+    runs_of_their_own(legacy, settings_for(legacy), [*plan.history()[2::7], plan.history()[-1]])
+
+
+@pytest.mark.exhaustive
+def test_each_revision_can_be_a_run_of_its_own(legacy, settings_for):
+    """``--to`` goes through the history step by step."""
+    runs_of_their_own(legacy, settings_for(legacy), plan.history())
 
 
 def test_an_older_target_is_refused(legacy, settings_for):

@@ -352,13 +352,13 @@ def fill(target, scale):
 target = settings.load().target
 fill(target, 1)
 small = peak()
-fill(target, 100)
+fill(target, 30)
 print(small, peak())
 """
 
 
 def test_memory_does_not_grow_with_the_rows(database: Server) -> None:
-    """A process that fills 100,000 users and 50,000 pages needs no more than one that fills a hundredth of them."""
+    """A process that fills 30,000 users and 15,000 pages needs no more than one that fills a thirtieth of them."""
     done = subprocess.run(
         [sys.executable, "-c", _MEMORY],
         env={**os.environ, "DATABASE_URL": url_of(database)},
