@@ -128,7 +128,7 @@ def _plan(run: Run, speak: Speaker) -> Iterator[str]:
     start, end = revision_name(result["from_revision"]), revision_name(result["to_revision"])
     if not result["revisions"]:
         if not run.exit_code:
-            yield speak(say("{place}: nothing to upgrade, it is at {revision}.", place=place(run), revision=end))
+            yield speak(say("{place}: nothing to do, it is at {revision}.", place=place(run), revision=end))
         return
     rows = ([one["revision"], one["family"], one["summary"]] for one in result["revisions"])
     yield from table([say("revision"), say("family"), say("what it does")], rows, speak)
@@ -209,7 +209,7 @@ def _rollback(run: Run, speak: Speaker) -> Iterator[str]:
         yield from receipt_lines(result, speak)
         yield speak(say("{place}: this would go, from {start} to {end}.", place=place(run), start=start, end=end))
     elif not run.exit_code:
-        yield speak(say("{place}: nothing to upgrade, it is at {revision}.", place=place(run), revision=start))
+        yield speak(say("{place}: nothing to do, it is at {revision}.", place=place(run), revision=start))
 
 
 def adopt_lines(result: dict[str, Any], speak: Speaker) -> Iterator[str]:
