@@ -44,6 +44,7 @@ def import_(
     on_conflict: Annotated[str, typer.Option(help="newer, source or keep. / 冲突处理。")] = "newer",
     max_quarantined: Annotated[int | None, typer.Option(min=0, help="More than this fails. / 隔离行上限。")] = None,
     allow_role_escalation: Escalation = False,
+    jobs: Annotated[int, typer.Option(min=1, max=16, help="Copies side by side. / 并行复制数。")] = 2,
     host: Annotated[str | None, typer.Option(help="Source host. / 源库主机。")] = None,
     port: Annotated[int | None, typer.Option(help="Source port. / 源库端口。")] = None,
     database: Annotated[str | None, typer.Option(help="Source database. / 源库名称。")] = None,
@@ -72,6 +73,7 @@ def import_(
             on_conflict=on_conflict,
             max_quarantined=max_quarantined,
             allow_role_escalation=allow_role_escalation,
+            jobs=jobs,
         )
         import_pagtive(_settings(host=host, port=port, dbname=database, user=user), run, options)
 

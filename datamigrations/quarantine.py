@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 COMMAND = "pagtive import"
 _BATCH = 500
+_WHOLE_BYTES = 100_000_000
+_CUT_BYTES = 10_000
 
 
 def create(job: Job) -> None:
@@ -67,15 +69,31 @@ def reject(job: Job, table: Table, code: str, message: str, query: str, **values
 def keep(job: Job, source: SourceTable) -> int:
     """Write a table's rejected rows to ``rollout.quarantine``; return how many."""
     table = source.table
-    ours = ", ".join(literal(name) for name in ["n", *map(rules.hash_column, rules.hashed(source))])
     key = " || '/' || ".join(f"coalesce({_as_text(source, name)}, '')" for name in table.key)
     return job.execute(
         "INSERT INTO rollout.quarantine (run_id, table_name, source_key, reasons, message, source_row)"
-        f" SELECT :run_id, {literal(table.name)}, {key}, r.reasons, r.message, to_jsonb(s) - ARRAY[{ours}]"
+        f" SELECT :run_id, {literal(table.name)}, {key}, r.reasons, r.message, {_whole_row(source)}"
         f" FROM import_rejected AS r JOIN rollout.{table.staged} AS s ON s.n = r.n"
         f" WHERE r.table_name = {literal(table.name)} ORDER BY s.n",
         run_id=job.run.run_id,
     )
+
+
+def _whole_row(source: SourceTable) -> str:
+    """Return SQL for the staged row as jsonb; of a row that jsonb cannot hold (256 MB), long values are cut.
+
+    https://www.postgresql.org/docs/current/datatype-json.html
+    """
+    ours = ", ".join(literal(name) for name in ["n", *map(rules.hash_column, rules.hashed(source))])
+    texts = {name: _as_text(source, name) for name in source.columns}
+    size = " + ".join(f"coalesce(octet_length({sql}), 0)" for sql in texts.values())
+    parts = ", ".join(
+        f"{literal(name)}, CASE WHEN octet_length({sql}) > {_CUT_BYTES}"
+        f" THEN to_jsonb(left({sql}, {_CUT_BYTES}) || '… (' || octet_length({sql}) || ' bytes)')"
+        f" ELSE to_jsonb(s.{quote(name)}) END"
+        for name, sql in texts.items()
+    )
+    return f"CASE WHEN {size} < {_WHOLE_BYTES} THEN to_jsonb(s) - ARRAY[{ours}] ELSE jsonb_build_object({parts}) END"
 
 
 def _as_text(source: SourceTable, name: str) -> str:

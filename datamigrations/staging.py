@@ -181,6 +181,7 @@ def _wait(futures: dict[Future[int], _Part], source: Source, run: Run) -> None:
             here = sum(max(part.pipe.rows, 0) for part in futures.values() if part.name == name)
             if here:
                 run.listener.progress(f"copy {name}", here, table.rows, "rows")
+        run.listener.progress("copy", sum(part.pipe.bytes for part in futures.values()), None, "bytes")
         for future in done:
             future.result()
 

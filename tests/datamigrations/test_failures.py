@@ -17,7 +17,10 @@ from tests.fixtures.legacy import meanwhile, picture, tool, until
 from tests.fixtures.pagtive import attempt_import, figures, imported, rows_of, uid
 
 GATE = 20_261_124
-WAITING = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 20261124 AND NOT granted"
+WAITING = (
+    "SELECT l.pid FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database"
+    " WHERE l.locktype = 'advisory' AND l.objid = 20261124 AND NOT l.granted AND d.datname = current_database()"
+)
 
 STAGED = "SELECT count(*) FROM pg_class WHERE relnamespace = 'rollout'::regnamespace AND relname ~ '^staged_[a-z_]+s$'"
 
@@ -30,14 +33,30 @@ def some_rows(source):
     source.code(1, "A")
 
 
+STEPS = {
+    "users": "AFTER INSERT ON users FOR EACH STATEMENT",
+    "map": "AFTER INSERT ON pagtive_user_map FOR EACH STATEMENT",
+    "projects": "AFTER INSERT ON pagtive_projects FOR EACH STATEMENT",
+    "details": "AFTER INSERT ON pagtive_project_details FOR EACH STATEMENT",
+    "logs": "AFTER INSERT ON pagtive_llm_logs FOR EACH STATEMENT",
+    "codes": "AFTER INSERT ON pagtive_invitation_codes FOR EACH STATEMENT",
+    "commit": "AFTER INSERT ON pagtive_invitation_codes DEFERRABLE INITIALLY DEFERRED FOR EACH ROW",
+}
+
+
 @pytest.fixture
-def gate(target_server, target):
-    """Yield a connection that holds the import at its first project, inside the transaction; closing it lets go."""
+def gate(target_server, target, request):
+    """Yield a connection that holds the import inside the transaction, at its first project; closing it lets go.
+
+    Parametrise indirectly with one of ``STEPS`` for another place.
+    """
     target.run(
         "CREATE FUNCTION stand() RETURNS trigger LANGUAGE plpgsql AS"
         f" $$BEGIN PERFORM pg_advisory_xact_lock({GATE}); RETURN NULL; END$$"
     )
-    target.run("CREATE TRIGGER gate AFTER INSERT ON pagtive_projects FOR EACH STATEMENT EXECUTE FUNCTION stand()")
+    step = getattr(request, "param", "projects")
+    kind = "CONSTRAINT TRIGGER" if step == "commit" else "TRIGGER"
+    target.run(f"CREATE {kind} gate {STEPS[step]} EXECUTE FUNCTION stand()")
     holder = psycopg2.connect(**target_server.parameters)
     holder.autocommit = True
     with holder.cursor() as cursor:
@@ -174,6 +193,27 @@ def test_rows_that_a_policy_hides(settings, source, source_server, postgres):
         execute(postgres.server, f"DROP ROLE {role}")
 
 
+def test_a_source_that_is_altered_meanwhile(settings, source, source_server, target, source_gate):
+    """Whoever wants to alter or drop a table of the source waits until its rows have been copied."""
+    some_rows(source)
+    with meanwhile(lambda: imported(settings)):
+        until(settings.source, WAITING)
+        with rows_of(source_server) as other:
+            other.run("SET lock_timeout = '100ms'")
+            for statement in ("ALTER TABLE users DROP image", "DROP TABLE llmlog", "DROP VIEW project_details"):
+                with pytest.raises(psycopg2.errors.LockNotAvailable):
+                    other.run(statement)
+        source_gate.close()
+    assert target.one("SELECT count(*) FROM pagtive_llm_logs") == 1
+
+
+def test_a_read_only_source(settings, source, source_server):
+    """A source whose sessions may not write is enough."""
+    some_rows(source)
+    source.run(f'ALTER DATABASE "{source_server.database}" SET default_transaction_read_only = on')
+    assert figures(imported(settings), "llm_logs") == {"read": 1, "inserted": 1}
+
+
 def test_a_locked_source_table(settings, source, source_server):
     """Somebody alters the source: the lock does not come in time."""
     some_rows(source)
@@ -221,8 +261,9 @@ def test_a_user_who_signs_up_meanwhile(settings, source, target, target_server, 
     assert target.one("SELECT count(*) FROM users WHERE registration_source = 'pagtive'") == 1
 
 
+@pytest.mark.parametrize("gate", STEPS, indirect=True)
 def test_the_merge_is_killed(settings, source, target, target_server, gate):
-    """The backend dies in the middle: everything is as it was, and the next import works."""
+    """The backend dies at any step, COMMIT too: everything is as it was, and the next import works."""
     some_rows(source)
     before = picture(target_server)
     runs = []

@@ -338,6 +338,8 @@ def test_progress_is_told(settings, source):
     import_pagtive(settings, Run("pagtive import", listener=Ears()), ImportOptions())
     assert heard["copy users"] == (1, "rows")
     assert heard["copy projects"] == (1, "rows")
+    done, unit = heard["copy"]
+    assert (done > 100, unit) == (True, "bytes")
 
 
 def test_a_large_page_is_as_it_was(settings, source, target):
@@ -348,6 +350,28 @@ def test_a_large_page_is_as_it_was(settings, source, target):
     imported(settings)
     digest = "SELECT md5(html), length(html) FROM {}"
     assert target.run(digest.format("pagtive_project_details")) == source.run(digest.format("project_details"))
+
+
+def test_many_projects_of_one_user(settings, source, target):
+    """One user who has nearly everything is no other case."""
+    user = source.user(1)
+    source.run(
+        "INSERT INTO projects (id, user_id, project_name)"
+        " SELECT gen_random_uuid(), %s, n FROM generate_series(1, 5000) AS n",
+        user,
+    )
+    source.run("INSERT INTO project_details (project_id, page_id, html) SELECT id, 1, 'x' FROM projects")
+    assert figures(imported(settings), "project_details") == {"read": 5000, "inserted": 5000}
+    assert target.one("SELECT count(*) FROM pagtive_project_details") == 5000
+    assert figures(imported(settings), "projects") == {"read": 5000, "unchanged": 5000}
+
+
+def test_pages_that_are_written_later_get_their_own_id(settings, source, target):
+    """The identity of pages goes on behind what was imported."""
+    source.page(source.project(1, source.user(1)), 1)
+    imported(settings)
+    target.run("INSERT INTO pagtive_project_details (project_id, page_id) VALUES (%s, 2)", uid(1, 1))
+    assert target.one("SELECT max(id) = max(id) FILTER (WHERE page_id = 2) FROM pagtive_project_details")
 
 
 def test_one_job_brings_the_same_as_two(settings, source_server, monkeypatch):

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from datamigrations import quarantine
 from datamigrations.quarantine import rejects
 from rollout.sample_data.pagtive import create_pagtive_schema
 from tests.fixtures.databases import execute
@@ -239,6 +240,20 @@ def test_rows_that_hang_on_a_quarantined_one_follow_it(settings, source, target)
         f"project_details {project}/1": ["unknown_project"],
     }
     assert target.run("SELECT user_id, project_id FROM pagtive_llm_logs") == [(None, None)]
+
+
+@pytest.mark.parametrize("source_server", ["typical", "text"], indirect=True)
+def test_a_row_too_large_for_json_is_kept_with_its_long_values_cut(settings, source, target, monkeypatch):
+    """Json of 256 MB is the most: of a rejected row beyond that the beginning is kept, and how long the value was."""
+    monkeypatch.setattr(quarantine, "_WHOLE_BYTES", 5_000)
+    monkeypatch.setattr(quarantine, "_CUT_BYTES", 100)
+    source.page(source.project(1, source.user(1)), 1)
+    source.page(uid(7, 1), 1, html="<" * 6_000, script="s")
+    assert imported(settings).result["reasons"] == {"unknown_project": 1}
+    row = target.one("SELECT source_row FROM rollout.quarantine")
+    assert row["html"] == "<" * 100 + "… (6000 bytes)"
+    assert (row["script"], row["project_id"]) == ("s", uid(7, 1))
+    assert not row.keys() & {"n", "h_html"}
 
 
 def test_a_mended_row_gets_in(settings, source):
