@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from datamigrations import quarantine
+from datamigrations import addresses, quarantine
 from datamigrations.mapping import USERS
-from datamigrations.sqltext import BLANKS
 from rollout.messages import say
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 AMBIGUOUS = "ambiguous_email"
 
 _PEOPLE = f"""
-SELECT w.n, w.id AS source_id, w.email, lower(w.email) AS email_key,
+SELECT w.n, w.id AS source_id, w.email, {addresses.key("w.email")} AS email_key,
        CASE WHEN w.username ~ '^ou_.' THEN w.username END AS open_id,
        w.created_at, coalesce(w.updated_at, w.created_at) AS updated,
        m.matched_by AS mapped_by,
@@ -35,11 +34,11 @@ LEFT JOIN public.pagtive_user_map AS m ON m.source_id = w.id
 LEFT JOIN public.user_accounts AS a
        ON a.provider = 'feishu' AND w.username ~ '^ou_.' AND a.provider_account_id = w.username
 LEFT JOIN (
-    SELECT lower(btrim(u.email, {BLANKS})) AS email_key, count(*) AS users, min(u.id::text)::uuid AS user_id
+    SELECT {addresses.key("u.email")} AS email_key, count(*) AS users, min(u.id::text)::uuid AS user_id
     FROM public.users AS u
-    WHERE lower(btrim(u.email, {BLANKS})) IN (SELECT lower(c.email) FROM import_converted_users AS c)
+    WHERE {addresses.key("u.email")} IN (SELECT {addresses.key("c.email")} FROM import_converted_users AS c)
     GROUP BY 1
-) AS e ON e.email_key = lower(w.email)
+) AS e ON e.email_key = {addresses.key("w.email")}
 WHERE {quarantine.accepted(USERS)}
 """
 
@@ -92,7 +91,7 @@ GROUP BY l.leader
 _ACCOUNT_TAKEN = f"""
 SELECT g.n FROM import_groups AS g JOIN import_groups AS h ON h.place = g.leader
 WHERE h.open_id IS NULL
-  AND h.email_key IN (SELECT lower(btrim(a.provider_account_id, {BLANKS})) FROM public.user_accounts AS a
+  AND h.email_key IN (SELECT {addresses.key("a.provider_account_id")} FROM public.user_accounts AS a
                       WHERE a.provider = 'email')
   AND NOT EXISTS (SELECT FROM import_links AS l WHERE l.leader = g.leader)
 """
@@ -142,6 +141,7 @@ WHERE p.matched_by IS DISTINCT FROM 'map' AND p.matched_by IS DISTINCT FROM 'fei
 
 def resolve(job: Job) -> None:
     """Make ``import_people`` from ``import_converted_users``; whoever cannot be told apart is rejected."""
+    addresses.prepare(job)
     job.temporary("import_people", _PEOPLE)
     _warn(job)
     message = "several users of the target have this e-mail address"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -74,6 +75,12 @@ def address(text):
     return (text or "").strip(BLANKS) or None
 
 
+def folded(text):
+    """Return an address as it is compared: NFKC, in small letters; None for none."""
+    small = unicodedata.normalize("NFKC", address(text) or "").lower()
+    return unicodedata.normalize("NFKC", small).strip() or None
+
+
 def choice(text):
     """Return a value of a set, None for a blank one."""
     return (text or "").strip(" ") or None
@@ -90,8 +97,7 @@ class Person:
     @property
     def email(self):
         """The address as it is compared."""
-        found = address(self.row["email"])
-        return found.lower() if found else None
+        return folded(self.row["email"])
 
     @property
     def open_id(self):
@@ -233,7 +239,7 @@ class Oracle:
         if ("feishu", person.open_id) in self.accounts:
             person.rule, person.user = "feishu", self.accounts["feishu", person.open_id]
         elif person.email:
-            found = [one for one, (email, *_) in self.users.items() if (address(email) or "").lower() == person.email]
+            found = [one for one, (email, *_) in self.users.items() if folded(email) == person.email]
             if found:
                 person.rule, person.user = ("email", found[0]) if len(found) == 1 else ("ambiguous", None)
 
@@ -258,9 +264,7 @@ class Oracle:
             for one in fit
             if one.user and one.rule in {"feishu", "email"} and {("email", one.email), ("feishu", one.open_id)} & marks
         }
-        emails = {
-            (identifier or "").strip(BLANKS).lower() for provider, identifier in self.accounts if provider == "email"
-        }
+        emails = {folded(identifier) for provider, identifier in self.accounts if provider == "email"}
         fault = None
         if len(linked) > 1:
             fault = "ambiguous_email"

@@ -70,6 +70,53 @@ def test_email_without_regard_to_case_and_blanks(settings, source, target):
     assert emails == [there for there, _ in pairs]
 
 
+FORMS = {
+    "alice@example.com": "ＡＬＩＣＥ＠ｅｘａｍｐｌｅ．ｃｏｍ",
+    "office@example.com": "o\ufb03ce@example.com",
+    "ren\u00e9@example.com": "RENE\u0301@example.com",
+    "kelvin@example.com": "\u212aelvin@example.com",
+    "blank@example.com": "\u2009blank@example.com\u2003",
+    "ANNA@EXAMPLE.COM": "anna@example.com",
+}
+"""The same address in two forms that NFKC makes one."""
+
+
+@pytest.mark.parametrize("way", [0, 1])
+def test_email_in_another_unicode_form(settings, source, target, way):
+    """Full-width letters, ligatures, decomposed accents, the Kelvin sign, odd blanks: on either side."""
+    people = {}
+    for number, pair in enumerate(FORMS.items()):
+        user = target.lawsker_user(number, email=pair[way])
+        people[source.user(number, email=pair[1 - way])] = user
+    imported(settings)
+    assert target.matched() == dict.fromkeys(people, "email")
+    assert {person: user_of(target, person) for person in people} == people
+
+
+def test_other_letters_are_other_people(settings, source, target):
+    """A sharp s is not ss, an accent is no plain letter, a dotless i is no i: nobody is guessed to be somebody else."""
+    for number, email in enumerate(["strasse@x.com", "rene@x.com", "i@x.com"]):
+        target.lawsker_user(number, email=email)
+    people = [
+        source.user(number, email=email) for number, email in enumerate(["straße@x.com", "rené@x.com", "ı@x.com"])
+    ]
+    imported(settings)
+    assert target.matched() == dict.fromkeys(people, "created")
+
+
+def test_forms_of_one_address_within_the_source_and_the_target(settings, source, target):
+    """Two source users are merged; two users of the target are ambiguous; an account in another form is taken."""
+    old, young = source.user(1, email="ａ@x.com"), source.user(2, email="A@x.com", created_at="2025-01-01")
+    target.lawsker_user(1, email="twice@x.com")
+    target.lawsker_user(2, email="Ｔwice@x.com")
+    unclear = source.user(3, email="TWICE@x.com")
+    target.account(target.lawsker_user(3), "email", "ｔaken@x.com", type="email")
+    taken = source.user(4, email="taken@x.com")
+    imported(settings)
+    assert target.matched() == {old: "created", young: "merged"}
+    assert target.rejected() == {f"users {unclear}": ["ambiguous_email"], f"users {taken}": ["account_taken"]}
+
+
 def test_two_users_with_the_address_are_not_guessed_between(settings, source, target):
     """Where the target has the address twice, in two cases, the source user goes to quarantine, and its projects."""
     target.lawsker_user(1, email="a@example.com")

@@ -177,7 +177,24 @@ PROJECT_IDS = few(uid(1, 1), uid(2, 1), uid(3, 1), "project-1")
 USER = st.fixed_dictionaries(
     {
         "id": USER_IDS,
-        "email": few(None, "", "a@x.com", " A@X.com", "b@x.com", "B@x.com ", "twice@x.com", "taken@x.com", "n" * 256),
+        "email": few(
+            None,
+            "",
+            "a@x.com",
+            " A@X.com",
+            "b@x.com",
+            "B@x.com ",
+            "twice@x.com",
+            "ＡＬＩ@x.com",
+            "ali@x.com",
+            "\ufb01@x.com",
+            "e\u0301@x.com",
+            "É@x.com",
+            "\u212a@x.com",
+            "\u2009k@x.com",
+            "taken@x.com",
+            "n" * 256,
+        ),
         "username": few(None, " ", "bob", "bob", "bob-2", "lawsker1", "ou_1", "ou_2", "ou_3", "n" * 255, "n" * 256),
         "status": few(None, 0, 1, 2, 3),
         "role": few(None, "user", "admin", "super_admin", "verified", "root"),
@@ -285,4 +302,6 @@ def prepare(target):
     target.lawsker_user(3, email="twice@x.com")
     target.account(target.lawsker_user(4), "feishu", "ou_1")
     target.account(target.lawsker_user(5), "email", "Taken@x.com", type="email")
+    target.lawsker_user(7, email="FI@x.com")
+    target.lawsker_user(8, email="\u00e9@x.com")
     target.account(target.lawsker_user(6, email="b@x.com"), "feishu", "ou_2")
