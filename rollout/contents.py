@@ -5,6 +5,7 @@ Taken beside a dump and again after its restore; equal contents are what makes a
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from rollout.messages import say
 from rollout.snapshot import savepoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -63,6 +64,10 @@ class Relation:
     def is_compared(self) -> bool:
         """Whether it is a table whose rows a dump holds as they are."""
         return self.kind == "r" and not self.of_extension
+
+
+_Wanted = tuple[Relation, tuple[str, ...]]
+"""A table, and over which columns it is read."""
 
 
 @dataclass(frozen=True)
@@ -151,19 +156,19 @@ def read(
     *,
     columns: Mapping[tuple[str, str], tuple[str, ...]] | None = None,
     told: Callable[[int], None] = lambda _: None,
+    beside: Sequence[Connection] = (),
 ) -> Contents:
     """Read the contents in a ``snapshot``.
 
     ``columns``: of which columns, and in which order, where a table's own are not meant. ``told`` hears the bytes of
-    each table that is done.
+    each table that is done. ``beside``: more connections to a database where nobody writes; they share the tables.
     """
     contents = Contents()
     found = list(found)
     with savepoint(connection):
         contents.catalog = catalog.read(connection)
-    for some in _together(one for one in found if one.is_compared):
-        contents.tables += table_contents(connection, [(one, _columns_of(one, columns or {})) for one in some])
-        told(sum(one.size for one in some))
+    tables = [(one, _columns_of(one, columns or {})) for one in found if one.is_compared]
+    contents.tables = _tables([connection, *beside], tables, told)
     contents.not_compared = [
         {"object": f"{one.schema}.{one.name}", "reason": _why_not(one)}
         for one in found
@@ -178,11 +183,38 @@ def read(
     return contents
 
 
-def _together(tables: Iterable[Relation]) -> Iterator[list[Relation]]:
+def _tables(
+    connections: Sequence[Connection], tables: list[_Wanted], told: Callable[[int], None]
+) -> list[TableContent]:
+    """Return the contents of tables, in their order; each connection takes the largest of those that wait."""
+    waiting = sorted(_together(tables), key=lambda some: sum(one.size for one, _ in some))
+    done: dict[tuple[str, str], TableContent] = {}
+
+    def work(connection: Connection) -> None:
+        while waiting:
+            try:
+                some = waiting.pop()
+            except IndexError:  # another one was faster
+                return
+            try:
+                for one in table_contents(connection, some):
+                    done[one.schema, one.name] = one
+            except BaseException:
+                waiting.clear()  # the others need not go on
+                raise
+            told(sum(one.size for one, _ in some))
+
+    with ThreadPoolExecutor(len(connections)) as pool:
+        for ended in [pool.submit(work, connection) for connection in connections]:
+            ended.result()
+    return [done[one.schema, one.name] for one, _ in tables]
+
+
+def _together(tables: Iterable[_Wanted]) -> Iterator[list[_Wanted]]:
     """Yield the tables, small ones in groups."""
-    some: list[Relation] = []
+    some: list[_Wanted] = []
     for table in tables:
-        if table.size > _SMALL:
+        if table[0].size > _SMALL:
             yield [table]
             continue
         some.append(table)
@@ -199,7 +231,7 @@ def _columns_of(table: Relation, columns: Mapping[tuple[str, str], tuple[str, ..
     return wanted if set(wanted) <= set(table.columns) else table.columns
 
 
-def table_contents(connection: Connection, tables: Iterable[tuple[Relation, tuple[str, ...]]]) -> list[TableContent]:
+def table_contents(connection: Connection, tables: Iterable[_Wanted]) -> list[TableContent]:
     """Return the contents of tables, each over some of its columns, in one query."""
     wanted = list(tables)
     selects = []

@@ -5,8 +5,10 @@ from __future__ import annotations
 import tempfile
 import time
 from concurrent.futures import wait
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,7 +122,7 @@ def fill(run: Run, there: Place, path: Path, manifest: Manifest, name: str, *, j
         with run.step("compare") as step:
             manifest.contents.catalog = read_catalog(path)
             filled.definitions = _comparable(there, manifest)
-            filled.findings = list(_compared(run, there, path, manifest, name, strictly=filled.definitions))
+            filled.findings = list(_compared(run, there, path, manifest, name, jobs=jobs, strictly=filled.definitions))
             step.detail = say("{count} differences", count=len(filled.errors))
         filled.seconds = round(time.monotonic() - begin, 3)
     except SQLAlchemyError as error:
@@ -176,9 +178,9 @@ def _comparable(there: Place, manifest: Manifest) -> bool:
 
 
 def _compared(
-    run: Run, there: Place, path: Path, manifest: Manifest, name: str, *, strictly: bool
+    run: Run, there: Place, path: Path, manifest: Manifest, name: str, *, jobs: int, strictly: bool
 ) -> Iterator[Finding]:
-    """Yield how the restored database differs: its definitions while its contents are being read."""
+    """Yield how the restored database differs: its definitions while ``jobs`` connections read its contents."""
     columns = {(table.schema, table.name): table.columns for table in manifest.contents.tables}
     done, total = 0, manifest.table_bytes
 
@@ -188,9 +190,11 @@ def _compared(
 
     engine = scratch.engine_of(there, name)
     try:
-        with snapshot(engine, lock_timeout=0) as connection:
+        with ExitStack() as stack:
+            connection, *beside = [stack.enter_context(snapshot(engine, lock_timeout=0)) for _ in range(jobs)]
             tables = relations(connection)
-            with in_background(connection, lambda: read(connection, tables, columns=columns, told=told)) as reading:
+            work = partial(read, connection, tables, columns=columns, told=told, beside=beside)
+            with in_background(connection, work, *beside) as reading:
                 if strictly:
                     yield from _definitions(there, path, manifest, name)
                 while not reading.done():
