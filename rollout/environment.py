@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from models import core, metadata
 from models.base import Base
-from rollout import adopt, interrupt, manifest, memory, own_rows, plan, transaction
+from rollout import adopt, interrupt, manifest, memory, own_rows, plan, transaction, way_back
 from rollout.database import OUR_SCHEMAS, VERSION_TABLE, engine_for, run_lock
 from rollout.errors import UNTOUCHED, Interrupted, LockNotAcquired, PreflightFailed, RollbackFailed
 from rollout.messages import say
@@ -117,6 +117,7 @@ def _plain_on(context: EnvironmentContext, engine: Engine, settings: Settings) -
         wanted = _wanted(context)
     except KeyError:
         with engine.connect() as connection:
+            plan.current(connection)  # a revision that this checkout does not know is explained
             known = memory.preexisting(connection) if memory.readable(connection) else frozenset()
             run_on(context, connection, known)
         return
@@ -208,9 +209,12 @@ def may_go_down(connection: Connection, steps: plan.Plan, *, below_baseline: boo
 def finish(connection: Connection, steps: plan.Plan) -> None:
     """Inside the transaction, after the last revision: fire what was deferred, drop an empty version table.
 
+    After an upgrade the database learns the way back, for checkouts that do not know its revisions.
     What was there before revisions that are gone stays known until the next upgrade looks again: it is still not ours.
     """
     connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+    if not steps.downwards:
+        way_back.remember(connection, steps.revisions, memory.preexisting(connection))
     if steps.downwards and steps.target is None:
         connection.execute(text(f"DROP TABLE public.{VERSION_TABLE}"))
 

@@ -136,11 +136,55 @@ def current(connection: Connection) -> str | None:
             hint=say("Run `tool adopt` to see where the database really stands."),
         )
     if ids[0] not in {revision.id for revision in history()}:
-        raise PreflightFailed(
-            say("the database is at revision {revision}, which this checkout does not know", revision=ids[0]),
-            hint=say("Use the checkout that upgraded it (git log -S{revision}); this one is older.", revision=ids[0]),
-        )
+        raise _unknown(connection, ids[0])
     return str(ids[0])
+
+
+# An older tool's memory may lack the column.
+_REMEMBERS = """
+SELECT EXISTS (
+    SELECT FROM pg_attribute AS a
+    JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'rollout' AND c.relname = 'applied_revisions' AND a.attname = 'downgrade_sql'
+      AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))
+"""
+
+_APPLIED = """
+SELECT revision, family, rtrim(summary, '.') AS summary, applied_at::date AS day, tool_version,
+       revision = ANY(:known) AS known
+FROM rollout.applied_revisions WHERE number IS NOT NULL ORDER BY number
+"""
+
+
+def _unknown(connection: Connection, revision: str) -> PreflightFailed:
+    """Explain a revision that this checkout does not know, by what the database remembers of it (``way_back``)."""
+    applied = []
+    if connection.execute(text(_REMEMBERS)).scalar_one():
+        applied = list(connection.execute(text(_APPLIED), {"known": [one.id for one in history()]}))
+    known, newer = [row for row in applied if row.known], [row for row in applied if not row.known]
+    if not (known and newer and newer[-1].revision == revision):
+        return PreflightFailed(
+            say("the database is at revision {revision}, which this checkout does not know", revision=revision),
+            hint=say("Use the checkout that upgraded it (git log -S{revision}); this one is older.", revision=revision),
+        )
+    last = newer[-1]
+    return PreflightFailed(
+        say(
+            "the database is at revision {revision} ({family}: {summary}), which this checkout does not know:"
+            " it is {count} revision(s) behind what lawsker-schema {version} made on {day}",
+            revision=revision,
+            family=last.family,
+            summary=last.summary,
+            count=len(newer),
+            version=last.tool_version,
+            day=last.day,
+        ),
+        hint=say(
+            "Use that version; back to what this checkout knows leads `tool rollback --to {known}` there, or the"
+            " scripts in rollout.applied_revisions (runbook: an older checkout).",
+            known=known[-1].revision,
+        ),
+    )
 
 
 def _refuse_loss(connection: Connection) -> None:

@@ -21,7 +21,8 @@ CREATE TABLE IF NOT EXISTS rollout.runs (
 
 -- One row for each applied revision: without it a downgrade refuses, because it cannot know what was there before.
 -- `transaction_id` tells the rows that the upgrade itself made (their xmin) from those that people entered since;
--- `snapshot` tells the users that it saw from those whose sign-up waited for its locks.
+-- `snapshot` tells the users that it saw from those whose sign-up waited for its locks. From `number` (its place in the
+-- history, from 1) on: what a checkout that does not know the revision needs to explain it, and to take it back.
 CREATE TABLE IF NOT EXISTS rollout.applied_revisions (
     revision    text PRIMARY KEY,
     family      text NOT NULL,
@@ -29,7 +30,12 @@ CREATE TABLE IF NOT EXISTS rollout.applied_revisions (
     file_sha256 text NOT NULL,
     applied_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     transaction_id bigint NOT NULL DEFAULT txid_current(),
-    snapshot    txid_snapshot NOT NULL DEFAULT txid_current_snapshot()
+    snapshot    txid_snapshot NOT NULL DEFAULT txid_current_snapshot(),
+    number      integer,
+    down_revision text,
+    summary     text,
+    tool_version text,
+    downgrade_sql text
 );
 
 -- Objects of a revision that were there before it ran: never made, never dropped.
