@@ -15,12 +15,14 @@ import backup
 import pagtive
 import start_up
 import upgrade
+import verify
 
 SUBJECTS = {
     "start-up": start_up.measure,
     "upgrade": upgrade.measure,
     "backup": backup.measure,
     "pagtive": pagtive.measure,
+    "verify": verify.measure,
 }
 
 

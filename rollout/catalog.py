@@ -45,7 +45,7 @@ def read(connection: Connection, tables: Iterable[str] | None = None) -> Catalog
     ``tables``: of the tables and views, only these of schema public, with all that is on them; nobody who works on
     another one keeps us waiting then. Needs no rights but to connect.
     """
-    connection.execute(text("SET LOCAL search_path = public"))
+    connection.execute(text("SET LOCAL search_path = public; SET LOCAL quote_all_identifiers = off"))
     only = "" if tables is None else _ONLY.format(names=",".join(sorted(tables)))
     rows = connection.exec_driver_sql(CATALOG_SQL.read_text(encoding="utf-8").replace("/*only*/\n)", f"{only}\n)"))
     return {row[0]: {k: v for k, v in row[1].items() if v is not None and v != ""} for row in rows}

@@ -83,7 +83,10 @@ def engine_for(server: Server, *, application_name: str = "lawsker-schema") -> E
     def connect() -> psycopg2.extensions.connection:
         try:
             parameters: dict[str, Any] = {"application_name": application_name, **_PATIENCE}
-            connection: psycopg2.extensions.connection = psycopg2.connect(**{**parameters, **server.parameters})
+            # Comments and names are Chinese: another encoding that a database or PGCLIENTENCODING asks for has no words
+            # for them.
+            parameters |= {**server.parameters, "client_encoding": "UTF8"}
+            connection: psycopg2.extensions.connection = psycopg2.connect(**parameters)
         except psycopg2.Error as error:
             raise _unavailable(server, str(error)) from None
         return connection

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+TEXT = 25
+"""The oid of the type text."""
+
 _SEED = 0x0DDBA115EED
 _NULL = r"E'\x01NULL e5b6c1d0f7a24c3e\x02'"
 """What stands for NULL: no value of anybody's."""

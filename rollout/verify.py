@@ -36,10 +36,23 @@ if TYPE_CHECKING:
     from rollout.settings import Settings
 
 
+# For this transaction, whatever the server, the database or the role has set. Rows that row security hides make an
+# error, not a pass; queries that run once are not compiled; two processes at most work for us, with room to hash a
+# million rows: https://www.postgresql.org/docs/current/runtime-config-resource.html#GUC-WORK-MEM
+_SETTINGS = "SET LOCAL search_path = public; SET LOCAL row_security = off; SET LOCAL jit = off"
+_RESOURCES = """
+SELECT set_config('max_parallel_workers_per_gather',
+                  least(current_setting('max_parallel_workers_per_gather')::int, 1)::text, true),
+       set_config('work_mem',
+                  greatest(pg_size_bytes(current_setting('work_mem')) / 1024, 64 * 1024)::text || 'kB', true)
+"""
+
+
 def subject_at(connection: Connection, revision: str | None, *, in_upgrade: bool = False) -> Subject:
     """Return what checks need to look at a database that stands at ``revision``."""
     major = server_major(connection)
-    connection.exec_driver_sql("SET LOCAL search_path = public")
+    connection.exec_driver_sql(_SETTINGS)
+    connection.exec_driver_sql(_RESOURCES)
     remembers = memory.readable(connection)
     return Subject(
         connection,
@@ -125,8 +138,7 @@ def read_only(connection: Connection, settings: Settings) -> None:
     connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(settings.lock_timeout * 1000)}")
     connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(settings.statement_timeout * 1000)}")
-    # Compiling queries that run once costs more than it brings.
-    connection.exec_driver_sql("SET LOCAL search_path = public; SET LOCAL jit = off")
+    connection.exec_driver_sql("SET LOCAL search_path = public")
 
 
 def report(run: Run, outcome: Outcome) -> None:

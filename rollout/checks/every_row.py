@@ -10,7 +10,7 @@ from rollout import adopt
 from rollout.checks.registry import Area, Subject, check
 from rollout.database import first_line, quote
 from rollout.findings import Finding
-from rollout.fingerprint import pin_settings, table_fingerprint
+from rollout.fingerprint import TEXT, pin_settings, row_hash, table_fingerprint
 from rollout.messages import say
 
 if TYPE_CHECKING:
@@ -67,7 +67,12 @@ def texts_are_unique(subject: Subject) -> Iterator[Finding]:
             continue
         names = ", ".join(map(quote, columns))
         known = " AND ".join(f"{quote(column)} IS NOT NULL" for column in columns)
-        query = f"SELECT {names} FROM {quote(table)} WHERE {known} GROUP BY {names} HAVING count(*) > 1"
+        rows = f"FROM {quote(table)} WHERE {known}"
+        query = f"SELECT {names} {rows} GROUP BY {names} HAVING count(*) > 1"
+        # Hashes, which sort in half the time: only where two are alike are the values themselves looked at.
+        hashed = row_hash([(quote(column), TEXT) for column in columns])
+        if subject.connection.exec_driver_sql(f"SELECT count(*) = count(DISTINCT {hashed}) {rows}").scalar_one():
+            continue
         count = subject.connection.exec_driver_sql(f"SELECT count(*) FROM ({query}) AS several").scalar_one()
         if count:
             yield Finding(

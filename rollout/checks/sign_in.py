@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 _NEEDS = ("table users", "column users.password_hash", "column users.email")
 
+# Of type char, blanks at the end do not count: quicker than btrim().
 _PEOPLE = """
-SELECT count(*) AS users, count(*) FILTER (WHERE btrim(password_hash) <> '') AS with_password,
-       count(*) FILTER (WHERE btrim(email) <> '') AS with_email,
+SELECT count(*) AS users, count(*) FILTER (WHERE password_hash::bpchar <> '') AS with_password,
+       count(*) FILTER (WHERE email::bpchar <> '') AS with_email,
        coalesce(min(password_hash COLLATE "C") = max(password_hash COLLATE "C"), true) AS one_password
 FROM {users} AS u
 """

@@ -62,10 +62,10 @@ def workspaces_agree(subject: Subject) -> Iterator[Finding]:
         )
 
 
-# Three plain functions take half as long as a regular expression.
+# A quarter of the time of a regular expression: bytes, where characters would be looked up one by one.
 _MALFORMED = (
-    "length(workspace_id) <> 35 OR left(workspace_id, 3) <> 'ws-'"
-    " OR ltrim(substr(workspace_id, 4), '0123456789abcdef') <> ''"
+    "octet_length(workspace_id) <> 35 OR left(workspace_id, 3) <> 'ws-'"
+    " OR btrim(substr(convert_to(workspace_id, 'UTF8'), 4), '0123456789abcdef'::bytea) <> ''"
 )
 
 
@@ -73,7 +73,7 @@ _MALFORMED = (
 def workspace_ids_are_there(subject: Subject) -> Iterator[Finding]:
     """Every user has a workspace id; one of another form than ws- and 32 hex digits (there before us) is a warning."""
     missing, malformed = subject.connection.exec_driver_sql(
-        "SELECT count(*) FILTER (WHERE coalesce(btrim(workspace_id), '') = ''),"
+        "SELECT count(*) FILTER (WHERE coalesce(workspace_id::bpchar, '') = ''),"
         f" count(*) FILTER (WHERE {_MALFORMED}) FROM {subject.rows('users')} AS u"
     ).one()
     if missing:
@@ -94,6 +94,8 @@ def workspace_ids_are_there(subject: Subject) -> Iterator[Finding]:
 @check(Area.DATA, needs=("column users.workspace_id",))
 def workspace_ids_are_unique(subject: Subject) -> Iterator[Finding]:
     """No two users have one workspace id."""
+    if subject.deep:
+        return  # texts_are_unique reads them without believing the index
     query = "SELECT workspace_id FROM users WHERE workspace_id IS NOT NULL GROUP BY 1 HAVING count(*) > 1"
     several = f"({query}) AS several"
     if subject.is_sampled("users"):

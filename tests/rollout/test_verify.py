@@ -261,6 +261,43 @@ def test_a_reader_can_verify(migrated: Server, settings_for: SettingsFor) -> Non
     assert {one.check for one in said} == {"sequences_are_ahead"}
 
 
+SETTINGS = (
+    "quote_all_identifiers = on", "search_path = theirs, public", "datestyle = 'German, DMY'", "jit = on",
+    "client_encoding = 'LATIN1'", "standard_conforming_strings = on", "transform_null_equals = on",
+    "default_transaction_isolation = 'serializable'", "default_transaction_read_only = on", "work_mem = '64kB'",
+    "max_parallel_workers_per_gather = 0", "enable_indexscan = off", "row_security = on", "timezone = 'Asia/Tokyo'",
+    "bytea_output = 'escape'", "extra_float_digits = -15", "xmloption = 'document'", "lc_messages = 'C'",
+)  # fmt: skip
+
+
+def test_odd_settings_of_the_database_are_no_error(migrated: Server, settings_for: SettingsFor) -> None:
+    """What the database sets for every session changes nothing of what verify sees."""
+    name = migrated.parameters["dbname"]
+    execute(migrated, "CREATE SCHEMA theirs", "CREATE TABLE theirs.users (id int)")
+    execute(migrated, *(f'ALTER DATABASE "{name}" SET {one}' for one in SETTINGS))
+    for deep in (False, True):
+        assert _verified(settings_for(migrated), deep=deep).findings == []
+
+
+def test_rows_that_are_hidden_are_a_failure(migrated: Server, settings_for: SettingsFor) -> None:
+    """Where row security hides users from who verifies, checks fail: they do not pass over what is left."""
+    role = f"reader_{os.getpid()}_{secrets.token_hex(4)}"
+    execute(
+        migrated,
+        f"CREATE ROLE {role} LOGIN PASSWORD 'x'",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}",
+        "DELETE FROM user_credits WHERE user_id = (SELECT min(user_id::text)::uuid FROM user_credits)",
+        "ALTER TABLE users ENABLE ROW LEVEL SECURITY",
+    )
+    try:
+        server = type(migrated)(migrated.key, {**migrated.parameters, "user": role, "password": "x"})
+        run = _verified(settings_for(server), areas=["data"])
+    finally:
+        execute(migrated, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+    hidden = {one.check for one in run.findings if "row-level security" in str(one.problem)}
+    assert hidden >= {"people_can_sign_in", "every_user_has_a_workspace", "references_lead_somewhere"}
+
+
 def test_at_every_revision_and_after_every_downgrade(
     created: Server, make_database: MakeDatabase, settings_for: SettingsFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
