@@ -115,7 +115,8 @@ _add(adopt=schema.adopt)
 app.add_typer(_group("Sign-in accounts. / 登录账号。", {"upgrade": data.upgrade}), name="users")
 app.add_typer(
     _group(
-        "The Pagtive import. / Pagtive 导入。", {"import": data.import_, "rejects": data.rejects, "undo": data.undo}
+        "The Pagtive import. / Pagtive 导入。",
+        {"plan": data.plan, "import": data.import_, "rejects": data.rejects, "undo": data.undo},
     ),
     name="pagtive",
 )

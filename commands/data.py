@@ -62,9 +62,7 @@ def import_(
     from datamigrations.pagtive import ImportOptions, import_pagtive
 
     with command("pagtive import", as_json=json, **_NOTHING_IMPORTED) as run:
-        if on_conflict not in {"newer", "source", "keep"}:
-            unknown = say("--on-conflict {value} is unknown", value=on_conflict)
-            raise WrongUse(unknown, hint=say("One of: newer, source, keep"))
+        _check_conflict(on_conflict)
         options = ImportOptions(
             dry_run=dry_run,
             limit_users=limit_users,
@@ -76,6 +74,39 @@ def import_(
             jobs=jobs,
         )
         import_pagtive(_settings(host=host, port=port, dbname=database, user=user), run, options)
+
+
+def plan(
+    *,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="All of it here. / 全部写入 CSV 文件。")] = None,
+    tenant: Annotated[str, typer.Option(help="tenant_code of new users. / 新用户的租户。")] = "pagtive",
+    on_conflict: Annotated[str, typer.Option(help="newer, source or keep. / 冲突处理。")] = "newer",
+    allow_role_escalation: Escalation = False,
+    json: Json = False,
+) -> None:
+    """Show who each Pagtive user would be in Lawsker, and what collides; change nothing. / 显示用户匹配计划。
+
+    The CSV has e-mail addresses; only its owner may read it.
+
+    Example, for a spreadsheet: tool pagtive plan --csv plan.csv
+
+    示例，导出为表格：tool pagtive plan --csv plan.csv
+    """
+    from datamigrations.pagtive import ImportOptions, plan_pagtive
+
+    with command("pagtive plan", as_json=json, identity={}, role_escalations_withheld=0) as run:
+        _check_conflict(on_conflict)
+        options = ImportOptions(tenant=tenant, on_conflict=on_conflict, allow_role_escalation=allow_role_escalation)
+        plan_pagtive(_settings(), run, options, csv_file)
+        if csv_file is not None:
+            run.result["csv"] = str(csv_file)
+
+
+def _check_conflict(on_conflict: str) -> None:
+    """Refuse a way to settle conflicts that there is not."""
+    if on_conflict not in {"newer", "source", "keep"}:
+        unknown = say("--on-conflict {value} is unknown", value=on_conflict)
+        raise WrongUse(unknown, hint=say("One of: newer, source, keep"))
 
 
 def _settings(**given: str | int | None) -> Settings:

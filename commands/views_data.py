@@ -61,13 +61,7 @@ def _pagtive_import(run: Run, speak: Speaker) -> Iterator[str]:
     yield from table(heads, ([name, *(counts.get(key, 0) for key in names)] for name, counts in tables.items()), speak)
     reasons = ([reason, count] for reason, count in result.get("reasons", {}).items())
     yield from table([say("quarantined because"), say("rows")], reasons, speak)
-    if result.get("role_escalations_withheld"):
-        yield speak(
-            say(
-                "{count} role(s) would have risen and were withheld (--allow-role-escalation lets them)",
-                count=result["role_escalations_withheld"],
-            )
-        )
+    yield from _identity(run, speak)
     if tables and not run.exit_code:
         read = sum(counts.get("read", 0) for counts in tables.values())
         out = sum(counts.get("quarantined", 0) for counts in tables.values())
@@ -79,6 +73,63 @@ def _pagtive_import(run: Run, speak: Speaker) -> Iterator[str]:
             accounts=result.get("accounts_created", 0),
         )
         yield speak(_kept(run, text))
+
+
+def _pagtive_plan(run: Run, speak: Speaker) -> Iterator[str]:
+    """Show who the source's users would be, and what collides; whole only in the CSV."""
+    found = run.result.get("identity", {})
+    if run.exit_code or not found:
+        return
+    rows = (
+        [one["source_id"], one["matched_by"], one.get("target_user_id") or one.get("merged_into", "-"),
+         one.get("withheld_role") or one.get("reasons") or _renamed(one, speak)]
+        for one in found["users"][:_SHOWN]
+    )  # fmt: skip
+    yield from table([say("source user"), say("matched by"), say("user of the target"), say("note")], rows, speak)
+    users = sum(found["matched"].values())
+    if users > _SHOWN:
+        yield speak(say("… and {count} more (--csv FILE writes them all)", count=users - _SHOWN))
+    for one in found["colliding"][:_SHOWN]:
+        yield f"  {speak(_COLLISION[one['kind']])}: {', '.join(one['users'][:_SHOWN])}"
+    yield from _identity(run, speak)
+    if "csv" in run.result:
+        yield speak(say("{count} user(s) in {path}, with their e-mail addresses", count=users, path=run.result["csv"]))
+    yield speak(say("{place}: planned only, nothing was changed", place=place(run)))
+
+
+_COLLISION = {
+    "source_email": say("source users with one e-mail address"),
+    "source_feishu": say("source users with one Feishu id"),
+    "target_email": say("users of the target with one e-mail address"),
+}
+
+
+def _renamed(one: dict[str, str], speak: Speaker) -> str:
+    """Say what a taken username becomes."""
+    return speak(say("username {name}", name=one["new_username"])) if "taken_username" in one else ""
+
+
+def _identity(run: Run, speak: Speaker) -> Iterator[str]:
+    """Say in figures how the users would be matched."""
+    found = run.result.get("identity", {})
+    rows = ([rule, count] for rule, count in found.get("matched", {}).items())
+    yield from table([say("matched by"), say("users")], rows, speak)
+    for kind, count in found.get("collisions", {}).items():
+        yield speak(say("{count} case(s) of {kind}", count=count, kind=_COLLISION[kind]))
+    if found.get("taken_usernames"):
+        yield speak(say("{count} username(s) are taken and get a number", count=found["taken_usernames"]))
+    yield from _withheld(run, speak)
+
+
+def _withheld(run: Run, speak: Speaker) -> Iterator[str]:
+    """Say how many roles would have risen."""
+    if run.result.get("role_escalations_withheld"):
+        yield speak(
+            say(
+                "{count} role(s) would have risen and were withheld (--allow-role-escalation lets them)",
+                count=run.result["role_escalations_withheld"],
+            )
+        )
 
 
 def _rejects(run: Run, speak: Speaker) -> Iterator[str]:
@@ -113,6 +164,7 @@ def _demo(run: Run, speak: Speaker) -> Iterator[str]:
 
 VIEWS: dict[str, Callable[[Run, Speaker], Iterator[str]]] = {
     "users upgrade": users_upgrade,
+    "pagtive plan": _pagtive_plan,
     "pagtive import": _pagtive_import,
     "pagtive rejects": _rejects,
     "pagtive undo": _undo,

@@ -27,6 +27,7 @@ from rollout.messages import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from sqlalchemy import Connection
 
@@ -58,7 +59,8 @@ NEWER, SOURCE, KEEP = "newer", "source", "keep"
 class ImportOptions:
     """What ``tool pagtive import`` was asked for (see cli.md).
 
-    ``max_quarantined`` None: any number. ``jobs``: how many COPYs run side by side.
+    ``max_quarantined`` None: any number. ``jobs``: how many COPYs run side by side. ``users_only``: the identity plan
+    and no more, always a trial; ``plan_file``: where all of it goes.
     """
 
     dry_run: bool = False
@@ -69,6 +71,8 @@ class ImportOptions:
     max_quarantined: int | None = None
     allow_role_escalation: bool = False
     jobs: int = 2
+    users_only: bool = False
+    plan_file: Path | None = None
 
 
 @dataclass

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from datamigrations import identity, merge, people, preflight, quarantine, reconcile, rules, staging
+from datamigrations import identity, identity_plan, merge, people, preflight, quarantine, reconcile, rules, staging
 from datamigrations import job as jobs
 from datamigrations import source as sources
 from datamigrations.job import WRITE, ImportOptions, Job
@@ -15,12 +16,14 @@ from rollout.messages import say
 from rollout.report import write_report
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from datamigrations.source import Source, SourceTable
     from rollout.memory import Session
     from rollout.run import Run
     from rollout.settings import Settings
 
-__all__ = ["ImportOptions", "import_pagtive"]
+__all__ = ["ImportOptions", "import_pagtive", "plan_pagtive"]
 
 _WRITTEN_WITH_USERS = ("tenants", "profiles", "user_roles", "workspace_mappings", "user_credits", "user_accounts")
 
@@ -36,6 +39,8 @@ def import_pagtive(settings: Settings, run: Run, options: ImportOptions) -> None
         with memory.recorded(settings, run) as session:
             run.result |= {"dry_run": options.dry_run, "logs_without_project": 0}
             preflight.check_import(session.own, options)
+            if options.plan_file is not None:
+                identity_plan.check_file(options.plan_file)
             with staging.area(session.own):
                 _import(session, run, options)
     finally:
@@ -43,10 +48,20 @@ def import_pagtive(settings: Settings, run: Run, options: ImportOptions) -> None
         write_report(settings, run)
 
 
+def plan_pagtive(settings: Settings, run: Run, options: ImportOptions, file: Path | None = None) -> None:
+    """Work out who each source user would be; fills ``run.result["identity"]`` (``identity_plan.collect``).
+
+    Nothing is kept. Raises a ``RolloutError``.
+    """
+    import_pagtive(settings, run, replace(options, dry_run=True, users_only=True, plan_file=file))
+
+
 def _import(session: Session, run: Run, options: ImportOptions) -> None:
     """Stage, merge, prove, commit."""
     with sources.snapshot(session.settings, limit_users=options.limit_users) as source:
         _describe(source, run)
+        if options.users_only:
+            source.tables = {USERS.name: source.tables[USERS.name]}
         rows = _stage(session, run, source, options.jobs)
         tables = source.tables
     locks = dict.fromkeys(["tenants", "users", *_WRITTEN_WITH_USERS[1:], "pagtive_user_map"], WRITE)
@@ -107,6 +122,8 @@ def _merge(job: Job, source: SourceTable) -> None:
     if source.table is USERS:
         identity.resolve(job)
         people.merge(job, source)
+        if job.options.dry_run:
+            identity_plan.collect(job, job.options.plan_file)
         return
     merge.plan(job, source)
     reconcile.remember_previous(job, source)

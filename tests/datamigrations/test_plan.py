@@ -1,0 +1,85 @@
+"""``tool pagtive plan``: the identity plan is what the import then does, changes nothing, and keeps addresses apart."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+from datamigrations.pagtive import ImportOptions, plan_pagtive
+from rollout.errors import RolloutError
+from rollout.run import Run
+from tests.fixtures.pagtive import imported, uid
+
+
+def planned(settings, file=None):
+    """Plan; return the run, however it ended."""
+    run = Run("pagtive plan")
+    try:
+        plan_pagtive(settings, run, ImportOptions(), file)
+    except RolloutError as error:
+        run.failed(error)
+    return run
+
+
+def fill(source, target):
+    """Make a user for each rule, and every collision; return the source's ids by what is expected of them."""
+    target.lawsker_user(1, email="mail@x.com", role="user")
+    target.account(target.lawsker_user(2), "feishu", "ou_1")
+    target.lawsker_user(3, email="twice@x.com")
+    target.lawsker_user(4, email="TWICE@x.com")
+    return {
+        source.user(1, email="MAIL@x.com", role="admin"): "email",
+        source.user(2, email=None, username="ou_1"): "feishu",
+        source.user(3, email="twice@x.com"): "quarantined",
+        source.user(4, email="new@x.com", username="lawsker1"): "created",
+        source.user(5, email="\uff2eew@x.com", created_at="2025-01-01"): "merged",
+        source.user(6, status=9): "quarantined",
+    }
+
+
+def test_the_plan_is_what_the_import_does(settings, source, target, tmp_path):
+    """Rule by rule; collisions of both sides, withheld roles, taken names; the target is untouched by it."""
+    expected = fill(source, target)
+    before = target.contents()
+    file = tmp_path / "plan.csv"
+    run = planned(settings, file)
+    assert (run.exit_code, run.database, run.error) == (0, "untouched", None)
+    assert target.contents() == before
+    rows = {row["source_id"]: row for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines())}
+    assert {key: row["matched_by"] for key, row in rows.items()} == expected
+    assert rows[uid(1)]["withheld_role"] == "user -> admin"
+    assert rows[uid(1)]["target_user_id"] == uid(1, 9)
+    assert (rows[uid(4)]["new_username"], rows[uid(4)]["taken_username"]) == ("lawsker1-2", "lawsker1")
+    assert rows[uid(5)]["merged_into"] == uid(4)
+    assert (rows[uid(3)]["reasons"], rows[uid(6)]["reasons"]) == ("ambiguous_email", "unknown_value")
+    found = run.result["identity"]
+    assert found["matched"] == {"created": 1, "email": 1, "feishu": 1, "merged": 1, "quarantined": 2}
+    assert found["collisions"] == {"source_email": 1, "target_email": 1}
+    assert {"kind": "source_email", "users": [uid(4), uid(5)]} in found["colliding"]
+    assert (found["taken_usernames"], run.result["role_escalations_withheld"]) == (1, 1)
+    trial = imported(settings, dry_run=True)
+    assert trial.result["identity"] == found
+    imported(settings)
+    assert target.matched() == {key: rule for key, rule in expected.items() if rule != "quarantined"}
+    again = planned(settings)
+    assert again.result["identity"]["matched"] == {"map": 3, "merged": 1, "quarantined": 2}
+
+
+def test_addresses_are_in_the_csv_only(settings, source, target, tmp_path):
+    """The file is its owner's alone, also where it was everybody's before; the report holds no address."""
+    source.user(1, email="secret@x.com", username="secret@x.com")
+    target.lawsker_user(1, username="secret@x.com")
+    file = tmp_path / "plan.csv"
+    file.touch(0o644)
+    run = planned(settings, file)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "secret@x.com" in file.read_text(encoding="utf-8")
+    assert "secret" not in json.dumps(run.as_json(), default=str)
+
+
+def test_a_file_that_cannot_be_written(settings, source, tmp_path):
+    """It is said before anything is staged."""
+    source.user(1)
+    run = planned(settings, tmp_path / "nowhere" / "plan.csv")
+    assert (run.exit_code, run.database) == (3, "untouched")
+    assert "copy" not in [step.name for step in run.steps]
