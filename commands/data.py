@@ -14,9 +14,13 @@ from commands.frame import DryRun, Json, WrongUse, Yes, ask, command, target_of,
 from rollout.errors import DatabaseUnavailable
 from rollout.messages import say
 from rollout.presentation import Speaker
+from rollout.run import Run
 from rollout.settings import Settings, load
 
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the N oldest users. / 仅最早的 N 个用户。")]
+Decisions = Annotated[
+    Path | None, typer.Option(help="CSV: source_id, action match|create|skip, target. / 人工决定的 CSV。")
+]
 Escalation = Annotated[bool, typer.Option("--allow-role-escalation", help="Let roles rise. / 允许提升角色。")]
 
 _NOTHING_IMPORTED: dict[str, Any] = {"tables": {}, "reasons": {}, "accounts_created": 0, "role_escalations_withheld": 0}
@@ -44,6 +48,7 @@ def import_(
     on_conflict: Annotated[str, typer.Option(help="newer, source or keep. / 冲突处理。")] = "newer",
     max_quarantined: Annotated[int | None, typer.Option(min=0, help="More than this fails. / 隔离行上限。")] = None,
     allow_role_escalation: Escalation = False,
+    decisions: Decisions = None,
     jobs: Annotated[int, typer.Option(min=1, max=16, help="Copies side by side. / 并行复制数。")] = 2,
     host: Annotated[str | None, typer.Option(help="Source host. / 源库主机。")] = None,
     port: Annotated[int | None, typer.Option(help="Source port. / 源库端口。")] = None,
@@ -72,6 +77,7 @@ def import_(
             max_quarantined=max_quarantined,
             allow_role_escalation=allow_role_escalation,
             jobs=jobs,
+            decisions=_decided(run, decisions),
         )
         import_pagtive(_settings(host=host, port=port, dbname=database, user=user), run, options)
 
@@ -82,6 +88,7 @@ def plan(
     tenant: Annotated[str, typer.Option(help="tenant_code of new users. / 新用户的租户。")] = "pagtive",
     on_conflict: Annotated[str, typer.Option(help="newer, source or keep. / 冲突处理。")] = "newer",
     allow_role_escalation: Escalation = False,
+    decisions: Decisions = None,
     json: Json = False,
 ) -> None:
     """Show who each Pagtive user would be in Lawsker, and what collides; change nothing. / 显示用户匹配计划。
@@ -96,10 +103,26 @@ def plan(
 
     with command("pagtive plan", as_json=json, identity={}, role_escalations_withheld=0) as run:
         _check_conflict(on_conflict)
-        options = ImportOptions(tenant=tenant, on_conflict=on_conflict, allow_role_escalation=allow_role_escalation)
+        options = ImportOptions(
+            tenant=tenant,
+            on_conflict=on_conflict,
+            allow_role_escalation=allow_role_escalation,
+            decisions=_decided(run, decisions),
+        )
         plan_pagtive(_settings(), run, options, csv_file)
         if csv_file is not None:
             run.result["csv"] = str(csv_file)
+
+
+def _decided(run: Run, file: Path | None) -> list[dict[str, str]]:
+    """Return the rows of a file of decisions, and keep them and its hash in the run's record."""
+    from datamigrations.decisions import read
+
+    if file is None:
+        return []
+    sha256, rows = read(file)
+    run.result["decisions"] = {"file": str(file), "sha256": sha256, "rows": rows}
+    return rows
 
 
 def _check_conflict(on_conflict: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from datamigrations import addresses, quarantine
+from datamigrations import addresses, decisions, quarantine
 from datamigrations.mapping import USERS
 from rollout.messages import say
 
@@ -24,13 +24,19 @@ SELECT w.n, w.id AS source_id, w.email, {addresses.key("w.email")} AS email_key,
        CASE WHEN w.username ~ '^ou_.' THEN w.username END AS open_id,
        w.created_at, coalesce(w.updated_at, w.created_at) AS updated,
        m.matched_by AS mapped_by,
-       coalesce(m.user_id, a.user_id, CASE WHEN e.users = 1 THEN e.user_id END) AS user_id,
+       d.action AS decided,
+       coalesce(m.user_id, CASE WHEN d.action = 'match' THEN d.target::uuid
+                                WHEN d.action IS NULL THEN coalesce(a.user_id, CASE WHEN e.users = 1 THEN e.user_id END)
+                           END) AS user_id,
        CASE WHEN m.user_id IS NOT NULL THEN 'map'
+            WHEN d.action = 'match' THEN 'decision'
+            WHEN d.action IS NOT NULL THEN NULL
             WHEN a.user_id IS NOT NULL THEN 'feishu'
             WHEN e.users = 1 THEN 'email'
             WHEN e.users > 1 THEN 'ambiguous' END AS matched_by
 FROM import_converted_users AS w
 LEFT JOIN public.pagtive_user_map AS m ON m.source_id = w.id
+LEFT JOIN import_decisions AS d ON d.source_id = w.id
 LEFT JOIN public.user_accounts AS a
        ON a.provider = 'feishu' AND w.username ~ '^ou_.' AND a.provider_account_id = w.username
 LEFT JOIN (
@@ -44,7 +50,9 @@ WHERE {quarantine.accepted(USERS)}
 
 # ``place``: the order of age, which also says who leads a group.
 _NEWCOMERS = """
-SELECT p.n, p.source_id, p.email_key, p.open_id, row_number() OVER (ORDER BY p.created_at, p.source_id) AS place
+SELECT p.n, p.source_id, CASE WHEN p.decided IS NULL THEN p.email_key END AS email_key,
+       CASE WHEN p.decided IS NULL THEN p.open_id END AS open_id, p.decided,
+       row_number() OVER (ORDER BY p.created_at, p.source_id) AS place
 FROM import_people AS p WHERE p.user_id IS NULL
 """
 
@@ -96,6 +104,18 @@ WHERE h.open_id IS NULL
   AND NOT EXISTS (SELECT FROM import_links AS l WHERE l.leader = g.leader)
 """
 
+# Who is to be created as decided stands alone, and needs an account that nobody has or will have.
+_CREATE_TAKEN = f"""
+SELECT p.n FROM import_people AS p
+WHERE p.decided = 'create' AND (
+    EXISTS (SELECT FROM public.user_accounts AS a WHERE a.provider = 'feishu' AND a.provider_account_id = p.open_id)
+    OR p.open_id IS NULL AND p.email_key IN (SELECT {addresses.key("a.provider_account_id")}
+                                             FROM public.user_accounts AS a WHERE a.provider = 'email')
+    OR EXISTS (SELECT FROM import_people AS o WHERE o.n <> p.n AND o.user_id IS NULL
+               AND (o.open_id = p.open_id OR o.email_key = p.email_key))
+    OR EXISTS (SELECT FROM public.users AS u WHERE u.email = p.email))
+"""
+
 _SETTLE = """
 UPDATE import_people AS p SET user_id = f.user_id, matched_by = f.matched_by
 FROM (
@@ -125,7 +145,8 @@ FROM (
     SELECT n, row_number() OVER (
         PARTITION BY user_id
         ORDER BY mapped_by IS NOT DISTINCT FROM 'merged',
-                 array_position(ARRAY['map', 'feishu', 'email', 'created', 'merged'], matched_by), created_at, source_id
+                 array_position(ARRAY['map', 'decision', 'feishu', 'email', 'created', 'merged'], matched_by),
+                 created_at, source_id
     ) AS place FROM import_people WHERE user_id IS NOT NULL
 ) AS o
 WHERE o.n = p.n AND (o.place > 1 OR p.mapped_by = 'merged') AND p.matched_by <> 'merged'
@@ -141,11 +162,15 @@ WHERE p.matched_by IS DISTINCT FROM 'map' AND p.matched_by IS DISTINCT FROM 'fei
 
 def resolve(job: Job) -> None:
     """Make ``import_people`` from ``import_converted_users``; whoever cannot be told apart is rejected."""
+    decisions.prepare(job)
     addresses.prepare(job)
     job.temporary("import_people", _PEOPLE)
     _warn(job)
     message = "several users of the target have this e-mail address"
     _reject(job, AMBIGUOUS, message, "SELECT n FROM import_people WHERE matched_by = 'ambiguous'")
+    skipped = "SELECT n FROM import_people WHERE decided = 'skip'"
+    _reject(job, "skipped_by_decision", "the file of decisions says to skip this user", skipped)
+    _reject(job, "account_taken", "the decided user's address or Feishu id is somebody's account", _CREATE_TAKEN)
     job.temporary("import_newcomers", _NEWCOMERS)
     job.temporary("import_twins", _TWINS)
     while job.execute(_JOIN_TWINS):

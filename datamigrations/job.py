@@ -26,7 +26,7 @@ from rollout.fingerprint import pin_settings
 from rollout.messages import say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from sqlalchemy import Connection
@@ -60,7 +60,8 @@ class ImportOptions:
     """What ``tool pagtive import`` was asked for (see cli.md).
 
     ``max_quarantined`` None: any number. ``jobs``: how many COPYs run side by side. ``users_only``: the identity plan
-    and no more, always a trial; ``plan_file``: where all of it goes.
+    and no more, always a trial; ``plan_file``: where all of it goes. ``decisions``: rows of
+    a file (``decisions.read``).
     """
 
     dry_run: bool = False
@@ -73,6 +74,7 @@ class ImportOptions:
     jobs: int = 2
     users_only: bool = False
     plan_file: Path | None = None
+    decisions: Sequence[Mapping[str, str]] = ()
 
 
 @dataclass

@@ -207,7 +207,7 @@ def _plan(job: Job) -> None:
         " FROM import_people AS p JOIN import_converted_users AS w ON w.n = p.n"
         " JOIN public.users AS u ON u.id = p.user_id"
         f" LEFT JOIN ({reconcile.last(SEEN)}) AS l ON l.row_key = p.user_id::text"
-        " WHERE p.matched_by IN ('map', 'feishu', 'email')) AS q",
+        " WHERE p.matched_by IN ('map', 'decision', 'feishu', 'email')) AS q",
     )
     withheld_rows = job.connection.execute(
         text(

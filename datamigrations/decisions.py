@@ -1,0 +1,112 @@
+"""``--decisions FILE.csv``: a person says who a source user is (match), or new (create), or nobody (skip).
+
+The file is checked as a whole before anything is written; every problem is told with its line. Its hash and rows stay
+in the run's record.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from datamigrations.mapping import USERS
+from datamigrations.quarantine import accepted
+from rollout.errors import UNTOUCHED, PreflightFailed
+from rollout.messages import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from datamigrations.job import Job
+
+HEADER = ("source_id", "action", "target")
+_ACTIONS = ("match", "create", "skip")
+_LISTED = 20
+
+_PROBLEMS = f"""
+SELECT line, source_id, problem FROM (
+    SELECT d.line, d.source_id, CASE
+        WHEN w.n IS NULL THEN 'no such source user, or one that does not fit'
+        WHEN d.action = 'match' AND u.id IS NULL THEN 'target is no user'
+        WHEN d.action = 'match' AND count(*) OVER (PARTITION BY d.action, d.target) > 1
+        THEN 'two source users have this target'
+        WHEN m.user_id IS NOT NULL AND (d.action <> 'match' OR m.user_id::text <> d.target)
+        THEN 'the map says otherwise since an earlier import' END AS problem
+    FROM import_decisions AS d
+    LEFT JOIN import_converted_users AS w ON w.id = d.source_id AND {accepted(USERS)}
+    LEFT JOIN public.users AS u ON u.id::text = d.target
+    LEFT JOIN public.pagtive_user_map AS m ON m.source_id = d.source_id
+) AS q WHERE problem IS NOT NULL ORDER BY line
+"""
+
+
+def read(path: Path) -> tuple[str, list[dict[str, str]]]:
+    """Return a file's hash and its rows (with ``line``); raise ``PreflightFailed`` with every problem of its form."""
+    try:
+        raw = path.read_bytes()
+        content = raw.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "UTF-8"
+        raise PreflightFailed(
+            say("{path} cannot be read: {reason}", path=path, reason=reason), hint=say("Save it as CSV in UTF-8.")
+        ) from error
+    delimiter = ";" if ";" in content.split("\n", 1)[0] else ","
+    reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter)
+    if sorted(name.strip() for name in reader.fieldnames or []) != sorted(HEADER):
+        raise PreflightFailed(
+            say("{path} has no header with {names}", path=path, names=", ".join(HEADER)),
+            hint=say("The first line: source_id,action,target"),
+        )
+    rows = [
+        {"line": str(reader.line_num), **{str(k).strip(): str(v or "").strip() for k, v in row.items()}}
+        for row in reader
+    ]
+    for row in rows:
+        row |= {name: row[name].lower() for name in ("source_id", "target") if row[name].count("-") == 4}  # noqa: PLR2004
+    refuse(list(_of_form(rows)))
+    return hashlib.sha256(raw).hexdigest(), rows
+
+
+def _of_form(rows: list[dict[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield (line, problem) of what can be told from the file alone."""
+    seen: set[str] = set()
+    if not rows:
+        yield "1", "no decision"
+    for row in rows:
+        if "None" in row:
+            yield row["line"], "too many columns"
+        if row["source_id"] in seen or not row["source_id"]:
+            yield row["line"], "source_id is missing or there twice"
+        seen.add(row["source_id"])
+        if row["action"] not in _ACTIONS:
+            yield row["line"], "action is none of match, create, skip"
+        elif (row["action"] == "match") != bool(row["target"]):
+            yield row["line"], "a target belongs to match, and to nothing else"
+
+
+def refuse(problems: list[tuple[str, str]]) -> None:
+    """Raise ``PreflightFailed`` that names every problem (the first of very many)."""
+    if problems:
+        listed = "; ".join(f"{line}: {problem}" for line, problem in problems[:_LISTED])
+        raise PreflightFailed(
+            say("{count} decision(s) cannot be followed, by line: {problems}", count=len(problems), problems=listed),
+            hint=say("Mend the file; nothing was written."),
+            database=UNTOUCHED,
+        )
+
+
+def prepare(job: Job) -> None:
+    """Make ``import_decisions``, empty without a file; raise ``PreflightFailed`` where one cannot be followed."""
+    nothing = "SELECT 0 AS line, ''::text AS source_id, ''::text AS action, ''::text AS target LIMIT 0"
+    job.temporary("import_decisions", nothing)
+    for row in job.options.decisions:
+        job.execute("INSERT INTO import_decisions VALUES (CAST(:line AS int), :source_id, :action, :target)", **row)
+    if job.options.decisions:
+        job.execute("ANALYZE rollout.import_decisions")
+        found = job.connection.execute(text(_PROBLEMS))
+        refuse([(str(row.line), f"{row.source_id}: {row.problem}") for row in found])

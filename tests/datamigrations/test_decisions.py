@@ -1,0 +1,78 @@
+"""``--decisions``: they override the rules, are checked as a whole, and what is skipped is accounted for."""
+
+import pytest
+
+from datamigrations.decisions import read
+from datamigrations.undo import undo_run
+from rollout.errors import PreflightFailed
+from rollout.run import Run
+from tests.fixtures.pagtive import attempt_import, figures, imported, uid
+
+
+def rows(*given):
+    """Return decisions as the file's reader does."""
+    names = ("source_id", "action", "target")
+    return [{"line": str(line), **dict(zip(names, one, strict=True))} for line, one in enumerate(given, start=2)]
+
+
+def test_they_override_the_rules(settings, source, target):
+    """Match, create and skip, against what e-mail says; an undo leaves no trace, a second run follows the map."""
+    target.run("ALTER TABLE users DISABLE TRIGGER USER")
+    users = [target.lawsker_user(number, email=f"u{number}@x.com") for number in range(4)]
+    people = [source.user(number, email=f"U{number}@x.com") for number in range(4)]
+    source.project(1, people[2])
+    before = target.contents()
+    decided = rows((people[0], "match", users[3]), (people[1], "create", ""), (people[2], "skip", ""))
+    run = imported(settings, decisions=decided)
+    assert target.matched() == {people[0]: "decision", people[1]: "created", people[3]: "merged"}
+    assert target.one("SELECT user_id::text FROM pagtive_user_map WHERE source_id = %s", people[0]) == users[3]
+    assert target.rejected()[f"users {people[2]}"] == ["skipped_by_decision"]
+    assert run.result["reasons"] == {"skipped_by_decision": 1, "unknown_user": 1}
+    assert figures(imported(settings, decisions=decided[2:]), "users")["quarantined"] == 1
+    undo_run(settings, Run("pagtive undo"), run.run_id)
+    assert target.contents() == before
+
+
+def test_every_problem_is_told(settings, source, target):
+    """Unknown source, unknown target, a target twice, the map: all of them by line, and nothing is written."""
+    user = target.lawsker_user(1)
+    mapped = source.user(9)
+    imported(settings)
+    people = [source.user(number) for number in range(3)]
+    before = target.contents()
+    decided = rows(
+        ("nobody", "skip", ""), (people[0], "match", uid(77)), (people[1], "match", user), (people[2], "match", user),
+        (mapped, "skip", ""),
+    )  # fmt: skip
+    run = attempt_import(settings, decisions=decided)
+    assert (run.exit_code, run.database) == (6, "untouched")
+    assert all(f"{line}: " in run.error.message for line in range(2, 7))
+    assert target.contents() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "header"),
+        (b"a,skip,\n", "header"),
+        (b"source_id,action,target\n", "no decision"),
+        (b"source_id,action,target\na,skip,\na,skip,\n", "3: source_id"),
+        (b"source_id,action,target\na,drop,\n", "2: action"),
+        (b"source_id,action,target\na,skip,x\nb,match,\n", "3: a target"),
+        (b"source_id,action,target\na,skip,,\n", "2: too many"),
+        (b"\xff\xfes\x00o\x00", "UTF-8"),
+    ],
+)
+def test_files_that_are_none(tmp_path, content, said):
+    """Empty, without header or rows, wrong rows, UTF-16."""
+    file = tmp_path / "decisions.csv"
+    file.write_bytes(content)
+    with pytest.raises(PreflightFailed, match=said):
+        read(file)
+
+
+def test_what_spreadsheets_write(tmp_path):
+    """A byte order mark, semicolons, Windows line ends, another order of columns."""
+    file = tmp_path / "decisions.csv"
+    file.write_bytes(b"\xef\xbb\xbfaction;source_id;target\r\nskip;a;\r\n")
+    assert read(file)[1] == [{"line": "2", "action": "skip", "source_id": "a", "target": ""}]
