@@ -29,9 +29,10 @@ _NAME_BYTES = 63
 _OBJECT_IN_USE = "55006"
 _PROVIDERS_SINCE, _IDLE_TIMEOUT_SINCE, _FORCE_SINCE = 15, 14, 13
 
-# Of a session that is not ours to look at, only database, pid and role show.
+# Of a session that is not ours to look at, only database, pid and role show. A walsender in a database decodes it.
 _A_CLIENTS = (
-    "pid <> pg_backend_pid() AND (backend_type = 'client backend' OR (backend_type IS NULL AND usesysid IS NOT NULL))"
+    "pid <> pg_backend_pid() AND (backend_type IN ('client backend', 'walsender')"
+    " OR (backend_type IS NULL AND usesysid IS NOT NULL))"
 )
 
 # Settings whose value is a list of quoted names, stored as it was quoted (GUC_LIST_QUOTE in PostgreSQL's guc_tables.c).
@@ -189,6 +190,18 @@ def sessions(admin: Connection, name: str) -> int:
         {"name": name},
     )
     return int(count.scalar_one())
+
+
+def prepared(admin: Connection, name: str) -> list[str]:
+    """Return the names of the prepared transactions in a database: nobody can rename it while there is one."""
+    named = text("SELECT gid FROM pg_prepared_xacts WHERE database = :name ORDER BY prepared, gid")
+    return list(admin.execute(named, {"name": name}).scalars())
+
+
+def slots(admin: Connection, name: str) -> list[str]:
+    """Return the names of a database's logical replication slots: they stay with it, whatever it is called."""
+    named = text("SELECT slot_name::text FROM pg_replication_slots WHERE database = :name ORDER BY 1")
+    return list(admin.execute(named, {"name": name}).scalars())
 
 
 def terminate(admin: Connection, names: Iterable[str]) -> None:

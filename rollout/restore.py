@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from rollout.settings import Settings
 
 
+_SHOWN = 5
+
+
 @dataclass(frozen=True)
 class _Work:
     """What a restore works with; ``there.admin`` holds the lock, on a database other than the target."""
@@ -99,6 +102,7 @@ def _build_and_swap(work: _Work, confirm: Callable[[RestorePlan], bool]) -> Rest
             say("only a member of {owner}, the owner of {name}, may rename it", name=work.dbname, owner=owner),
             hint=say("Run this as {owner}, or as a superuser.", owner=owner),
         )
+    _require_nothing_prepared(work)
     new = databases.name_for(work.dbname, "restored")
     with ExitStack() as until_swap:
         if there:
@@ -115,6 +119,19 @@ def _build_and_swap(work: _Work, confirm: Callable[[RestorePlan], bool]) -> Rest
                 work.run.database = RESTORED
                 step.detail = say("{name} is the restored database", name=work.dbname)
     return plan
+
+
+def _require_nothing_prepared(work: _Work) -> None:
+    """Refuse where a prepared transaction would keep the database from being renamed, before hours are spent."""
+    names = databases.prepared(work.there.admin, work.dbname)
+    if names:
+        literal = "'" + names[0].replace("'", "''") + "'"
+        raise RestoreFailed(
+            say("{count} prepared transactions in {name} keep it from being renamed: {names}",
+                count=len(names), name=work.dbname, names=", ".join(names[:_SHOWN])),
+            hint=say("In {name}: COMMIT PREPARED {first}; or ROLLBACK PREPARED {first}; then run this again.",
+                     name=work.dbname, first=literal),
+        )  # fmt: skip
 
 
 @contextmanager
@@ -186,6 +203,7 @@ def _plan(work: _Work, new: str, *, there: bool) -> RestorePlan:
         restored=new,
         replaced=databases.name_for(work.dbname, "replaced") if there else None,
         grants=granted_again(work.there.admin, of),
+        slots=databases.slots(work.there.admin, work.dbname),
     )
     if not there:
         return plan

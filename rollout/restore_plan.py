@@ -22,6 +22,7 @@ class RestorePlan:
 
     ``changes``: what the database of today holds and the backup does not. ``unread``: why that is not known.
     ``grants``: memberships of roles that the backup knows and the server has no more; given back with the swap.
+    ``slots``: logical replication slots of today's database; they stay with it.
     """
 
     backup: Path
@@ -36,6 +37,7 @@ class RestorePlan:
     changes: list[TableChange] = field(default_factory=list)
     unread: str | None = None
     grants: list[str] = field(default_factory=list)
+    slots: list[str] = field(default_factory=list)
 
     @property
     def renames(self) -> list[tuple[str, str]]:
@@ -69,6 +71,11 @@ class RestorePlan:
         said += [_change_line(change) for change in self.changes[:_SHOWN]]
         if len(self.changes) > _SHOWN:
             said.append(say("… and {count} more", count=len(self.changes) - _SHOWN))
+        if self.slots:
+            said.append(
+                say("replication slots stay with {replaced}; make them anew in {name}: {slots}",
+                    replaced=self.replaced, name=self.dbname, slots=", ".join(self.slots))
+            )  # fmt: skip
         return [
             *said,
             say("{count} sessions in {name} will be ended", count=self.sessions, name=self.dbname),

@@ -204,7 +204,8 @@ def _drop(run: Run, engine: Engine, name: str) -> None:
 _LEFT = text(
     "SELECT d.datname, shobj_description(d.oid, 'pg_database') = :mark, pg_has_role(d.datdba, 'USAGE')"
     " FROM pg_database d WHERE NOT d.datistemplate"
-    " AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)"
+    " AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid"
+    " AND coalesce(a.backend_type, 'client backend') = 'client backend')"  # autovacuum is nobody
 )
 _WORKED_ON = text(
     "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1"

@@ -1,5 +1,6 @@
 """Restore: a new database, swapped in by name; whatever fails before leaves the original as it was."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -18,11 +19,13 @@ from rollout.backup import create
 from rollout.backups import changes as backup_changes
 from rollout.backups.compare import differences
 from rollout.database import engine_for, run_lock
-from rollout.errors import BackupFailed, Interrupted, LockNotAcquired, PartialChange, RestoreFailed
+from rollout.embedded import EmbeddedServer
+from rollout.errors import BackupFailed, Interrupted, LockNotAcquired, PartialChange, RestoreFailed, RolloutError
 from rollout.run import Run, Silent
 from rollout.settings import PROJECT, Server
 from rollout.snapshot import snapshot
 from tests.fixtures.databases import execute, query, url_of
+from tests.fixtures.servers import in_memory
 
 ODD = (PROJECT / "tests" / "fixtures" / "odd_database.sql").read_text(encoding="utf-8")
 
@@ -377,6 +380,123 @@ def test_restore_while_another_command_runs(saved, target):
     finally:
         engine.dispose()
     assert is_untouched(target)
+
+
+def test_prepared_transactions_are_said_before_anything_is_made(saved, target, monkeypatch):
+    """A prepared transaction keeps a database from being renamed: refused at once, with the statements to type."""
+    settings, path = saved
+    monkeypatch.setattr(databases, "prepared", lambda *_: ["it's one", "two"])
+    monkeypatch.setattr(databases, "create", lambda *_: pytest.fail("it was made all the same"))
+    with pytest.raises(RestoreFailed) as caught:
+        restore.restore(settings, Run("restore"), path, confirm=yes)
+    assert "2 prepared transactions" in caught.value.message
+    assert "ROLLBACK PREPARED 'it''s one';" in caught.value.hint
+    assert is_untouched(target)
+
+
+@pytest.fixture(scope="module")
+def own_server():
+    """Return a server that tests may stop, with logical replication and prepared transactions."""
+    # not "fast": a crash may lose what was committed just before, as the mark of a database
+    options = {"max_prepared_transactions": "2", "wal_level": "logical", "fsync": "off"}
+    with EmbeddedServer(directory=in_memory(), options=options) as server:
+        yield server
+
+
+@pytest.fixture
+def stoppable(own_server, settings_for):
+    """Return a database there that changed after its backup, settings, and the backup's path."""
+    target = own_server.server("shop")
+    execute(own_server.server(), "CREATE DATABASE shop")
+    execute(target, "CREATE TABLE t (a int)", "INSERT INTO t SELECT generate_series(1, 100)")
+    settings = settings_for(target)
+    path = create(settings, Run("backup create")).path
+    execute(target, "DELETE FROM t WHERE a > 40", "CREATE TABLE later AS SELECT generate_series(1, 2)")
+    yield target, settings, path
+    if own_server.pid is None:
+        own_server.start()
+    for name in family(target, "shop"):
+        execute(own_server.server(), f'DROP DATABASE "{name}"')
+
+
+def test_real_prepared_transactions_and_slots(stoppable):
+    """A real prepared transaction stops the restore; a slot stays with the replaced database, and that is told."""
+    target, settings, path = stoppable
+    execute(target, "SELECT pg_create_logical_replication_slot('feed', 'pgoutput')")
+    connection = psycopg2.connect(**target.parameters)
+    connection.tpc_begin("held")
+    connection.cursor().execute("INSERT INTO t VALUES (0)")
+    connection.tpc_prepare()
+    connection.close()
+    with pytest.raises(RestoreFailed) as caught:
+        restore.restore(settings, Run("restore"), path, confirm=yes)
+    assert caught.value.message.endswith(": held")
+    assert is_untouched(target)
+    execute(target, "ROLLBACK PREPARED 'held'")
+    plans, run = [], Run("restore")
+    restore.restore(settings, run, path, confirm=lambda plan: plans.append(plan) or True)
+    assert any(line.startswith("replication slots stay with") and "feed" in line for line in plans[0].lines())
+    assert query(target, "SELECT count(*) FROM t") == 100
+    assert query(target, "SELECT database FROM pg_replication_slots") == run.result["replaced_database"]
+    execute(target, "SELECT pg_drop_replication_slot('feed')")
+
+
+STEPS = ["restore_archive", "differences", "analyze", "_changes", "_give", "swap"]
+SAMPLE = {("differences", False), ("swap", True)}
+
+
+@pytest.mark.parametrize(
+    ("step", "crash"),
+    [
+        pytest.param(step, crash, marks=[] if (step, crash) in SAMPLE else pytest.mark.exhaustive)
+        for step in STEPS
+        for crash in (True, False)
+    ],
+)
+def test_server_or_run_ends_at_any_step(stoppable, own_server, monkeypatch, step, crash):
+    """The server goes down, or we are killed, at each step of a restore: the original stays, the next run cleans up."""
+    target, settings, path = stoppable
+    where = {"restore_archive": "backups.prove", "differences": "backups.prove", "swap": "restore"}.get(step, "restore")
+    if crash:
+        module = importlib.import_module(f"rollout.{where}")
+        real = getattr(module, step)
+
+        def down(*args, **keywords):
+            own_server.stop(immediate=True)
+            return real(*args, **keywords)
+
+        monkeypatch.setattr(module, step, down)
+        monkeypatch.setattr(restore_swap, "_ASK_SECONDS", 0.01)
+        with pytest.raises(RolloutError) as caught:
+            restore.restore(settings, Run("restore"), path, confirm=yes)
+        assert caught.value.exit_code in {4, 11, 20}
+        assert "\n" not in caught.value.message
+        monkeypatch.undo()
+        own_server.start()
+    else:
+        code = f"""
+            import os
+            from pathlib import Path
+            from rollout import restore
+            import rollout.{where} as module
+            from rollout.run import Run
+            from rollout.settings import Server, Settings
+            module.{step} = lambda *_, **__: os.kill(os.getpid(), 9)
+            settings = Settings(Server.from_url("DATABASE_URL", os.environ["URL"]), None, Path("unused"))
+            restore.restore(settings, Run("restore"), Path("{path}"), confirm=lambda _: True)
+        """
+        environment = {**os.environ, "URL": url_of(target)}
+        ended = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=PROJECT, check=False, env=environment)
+        assert ended.returncode == -signal.SIGKILL
+        time.sleep(0.3)
+    assert query(target, "SELECT count(*) FROM t") == 40
+    assert query(target, "SELECT count(*) FROM later") == 2
+    time.sleep(1)  # names are made of seconds
+    ear = Ear()
+    restore.restore(settings, Run("restore", listener=ear), path, confirm=yes)
+    assert any("which a killed run had left" in note for note in ear.notes)
+    assert query(target, "SELECT count(*) FROM t") == 100
+    assert ["__restored_" in name for name in family(target, "shop")] == [False, False]
 
 
 @pytest.fixture
