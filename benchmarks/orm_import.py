@@ -105,12 +105,15 @@ def _import_rows(source: Session, target: Session, name: str, row_class: Any, us
     """Import one table: look each row up by its key, then change it or add it."""
     columns = set(row_class.__table__.c.keys())
     keys = KEYS.get(name, (("id", "id"),))
+    projects = next(m.class_ for m in Base.registry.mappers if m.class_.__tablename__ == "pagtive_projects")
     for number, row in enumerate(_objects(source, name), 1):
         values = {RENAMED.get(key, key): _aware(value) for key, value in vars(row).items() if not key.startswith("_")}
         values = {key: value for key, value in values.items() if key in columns and value is not None}
         for key in ("user_id", "used_by_user_id"):
             if key in values:
                 values[key] = users.get(values[key])
+        if "project_id" in values and target.get(projects, values["project_id"]) is None:
+            del values["project_id"]
         same = [getattr(row_class, column) == getattr(row, key) for key, column in keys]
         found = target.scalars(select(row_class).where(*same)).first()
         if found is None:
