@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from rollout import contents, databases, memory, restore, restore_swap
-from rollout.backup import create
+from rollout.backup import create, list_backups
 from rollout.backups import changes as backup_changes
 from rollout.backups.compare import differences
 from rollout.database import engine_for, run_lock
@@ -497,6 +497,27 @@ def test_server_or_run_ends_at_any_step(stoppable, own_server, monkeypatch, step
     assert any("which a killed run had left" in note for note in ear.notes)
     assert query(target, "SELECT count(*) FROM t") == 100
     assert ["__restored_" in name for name in family(target, "shop")] == [False, False]
+
+
+@pytest.mark.parametrize("step", ["backups.dump.read", "backups.dump.run_tool", "backups.prove.restore_archive"])
+def test_server_goes_down_in_a_backup_or_its_proof(stoppable, own_server, monkeypatch, step):
+    """The server goes down during the dump or the proof: exit code 7 or 4 in one line, and no half backup."""
+    _, settings, path = stoppable
+    module, _, name = f"rollout.{step}".rpartition(".")
+    real = getattr(importlib.import_module(module), name)
+
+    def down(*args, **keywords):
+        own_server.stop(immediate=True)
+        return real(*args, **keywords)
+
+    monkeypatch.setattr(importlib.import_module(module), name, down)
+    with pytest.raises(RolloutError) as caught:
+        create(settings, Run("backup create"), prove=True)
+    assert caught.value.exit_code in {4, 7}
+    assert "\n" not in caught.value.message
+    left = [one for one in path.parent.iterdir() if one != path]
+    assert len(left) == ("prove" in step)
+    assert [one.proven for one in list_backups(path.parent)] == [False] * (1 + len(left))
 
 
 @pytest.fixture
