@@ -196,7 +196,7 @@ def _orphans(subject: Subject, references: list[Reference]) -> Iterator[Finding]
 
 @check(Area.DATA)
 def sequences_are_ahead(subject: Subject) -> Iterator[Finding]:
-    """No sequence of ours is behind its column: the next number is free (where we may not see it, a warning)."""
+    """No sequence of ours is behind its column or at its end (where we may not see it, a warning)."""
     for key, definition in subject.manifest.objects.items():
         table, _, column = str(definition.get("owned_by", "")).rpartition(".")
         sequence = key.removeprefix("sequence ")
@@ -218,16 +218,17 @@ def sequences_are_ahead(subject: Subject) -> Iterator[Finding]:
             )
             continue
         following = subject.connection.exec_driver_sql(
-            f"SELECT last_value + CASE WHEN is_called THEN 1 ELSE 0 END FROM {quote(sequence)}"
+            f"SELECT last_value::numeric + CASE WHEN is_called THEN 1 ELSE 0 END FROM {quote(sequence)}"
         ).scalar_one()
-        if highest is not None and following <= highest:
-            yield Finding(
-                sequence,
-                say(
-                    "the next number is {following}, but {column} holds {highest}",
-                    following=following,
-                    column=f"{table}.{column}",
-                    highest=highest,
-                ),
-                f"SELECT setval('{sequence}', (SELECT max({column}) FROM {table}));",
+        problem = ""
+        if following > definition["max"]:
+            problem = say("it is at its end: there is no next number")
+        elif highest is not None and following <= highest:
+            problem = say(
+                "the next number is {following}, but {column} holds {highest}",
+                following=following,
+                column=f"{table}.{column}",
+                highest=highest,
             )
+        if problem:
+            yield Finding(sequence, problem, f"SELECT setval('{sequence}', (SELECT max({column}) FROM {table}));")

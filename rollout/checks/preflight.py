@@ -192,7 +192,10 @@ def nothing_rewrites_our_statements(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 key.partition(" ")[2],
                 say("an event trigger runs on every DDL statement of the upgrade"),
-                say("Make sure that it only looks, or: ALTER EVENT TRIGGER … DISABLE; for the time of the upgrade."),
+                say(
+                    "Make sure that it writes to no table: the upgrade would be rolled back (exit code 9). Else"
+                    " ALTER EVENT TRIGGER … DISABLE; for the time of the upgrade."
+                ),
                 WARNING,
             )
     for table in adopt.WRITTEN:

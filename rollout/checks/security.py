@@ -112,6 +112,62 @@ def new_tables_are_private(subject: Subject) -> Iterator[Finding]:
     yield from _open_defaults(subject, sorted(owners), WARNING)
 
 
+_PUBLIC_RIGHTS = text(
+    """
+SELECT c.relname, string_agg(DISTINCT g.privilege_type, ', ' ORDER BY g.privilege_type) AS rights
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL (
+    SELECT g.* FROM aclexplode(c.relacl) AS g
+    UNION ALL SELECT g.* FROM pg_attribute a, aclexplode(a.attacl) AS g WHERE a.attrelid = c.oid AND NOT a.attisdropped
+) AS g
+WHERE n.nspname = 'public' AND c.relname = ANY(:relations) AND g.grantee = 0
+GROUP BY 1 ORDER BY 1
+"""
+)
+
+
+@check(Area.SECURITY)
+def our_tables_are_not_everybodys(subject: Subject) -> Iterator[Finding]:
+    """Nobody gave everybody (PUBLIC) rights on a table, view or sequence of ours (a warning)."""
+    keys = [key for key in subject.manifest.objects if key.startswith(("table ", "view ", "sequence "))]
+    names = [key.partition(" ")[2] for key in keys if _is_ours(subject, key)]
+    for relation, rights in subject.connection.execute(_PUBLIC_RIGHTS, {"relations": names}):
+        yield Finding(
+            relation,
+            say("everybody (PUBLIC) has rights on it: {rights}", rights=rights),
+            f"REVOKE ALL ON {relation} FROM PUBLIC;",
+            WARNING,
+        )
+
+
+_TRIGGERS_OFF = text(
+    """
+SELECT pg_get_userbyid(nullif(s.setrole, 0)) AS role, s.setdatabase <> 0 AS here
+FROM pg_db_role_setting s, unnest(s.setconfig) AS one
+WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+  AND one ILIKE 'session_replication_role=%' AND one NOT ILIKE '%=origin'
+ORDER BY 1
+"""
+)
+
+
+@check(Area.SECURITY)
+def sessions_fire_triggers(subject: Subject) -> Iterator[Finding]:
+    """No setting of the database switches off triggers and foreign keys for everybody (for one role, a warning)."""
+    here = identifier(str(subject.connection.execute(text("SELECT current_database()")).scalar_one()))
+    for role, of_database in subject.connection.execute(_TRIGGERS_OFF):
+        where = (
+            f"ROLE {identifier(role)}" + (f" IN DATABASE {here}" if of_database else "") if role else f"DATABASE {here}"
+        )
+        yield Finding(
+            "session_replication_role",
+            say("it is set for {where}: no trigger fires, and no foreign key holds", where=where),
+            f"ALTER {where} RESET session_replication_role;",
+            WARNING if role else ERROR,
+        )
+
+
 @check(Area.PREFLIGHT)
 def secrets_will_be_private(subject: Subject) -> Iterator[Finding]:
     """Not everybody may read tables that we will make; that everybody reads passwords already is a warning."""

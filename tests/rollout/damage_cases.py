@@ -78,6 +78,8 @@ def _tables(name: str, values: Definition, manifest: Manifest) -> Iterator[Case]
     )
     column = next(key.rpartition(".")[2] for key in manifest.objects if key.startswith(f"column {name}."))
     yield Case("add index", f"CREATE INDEX more ON {name} (({column} IS NULL))", ("more",), WARNING)
+    for right in ("SELECT", "INSERT", "DELETE", "TRUNCATE", f"UPDATE ({column})"):
+        yield Case("give to everybody", f"GRANT {right} ON {name} TO PUBLIC", of, WARNING, area="security")
     yield Case("change table options", f"ALTER TABLE {name} SET (fillfactor = 50)", of, WARNING)
     yield Case("change replica identity", f"ALTER TABLE {name} REPLICA IDENTITY FULL", of, WARNING)
     yield Case(
@@ -227,6 +229,10 @@ def _constraints(name: str, values: Definition, manifest: Manifest) -> Iterator[
             " r.tgrelid, r.tgname); END LOOP; END $$",
             of,
         )
+        gone = (
+            f"DELETE FROM pg_trigger g USING pg_constraint c WHERE c.oid = g.tgconstraint AND conname = '{constraint}'"
+        )
+        yield Case("a key's triggers gone", f"{gone} AND g.tgrelid = '{table}'::regclass", of)
         referred = definition.partition(" REFERENCES ")[2].partition("(")[0]
         yield Case("disable all triggers of the referred table", f"ALTER TABLE {referred} DISABLE TRIGGER ALL", of)
 
@@ -511,6 +517,9 @@ def data(manifest: Manifest, keys: list[str]) -> Iterator[Case]:
             table, column = owner.split(".")
             row = _row(table, {column: "7"} if table != "lawyer_levels" else {}, manifest)
             sql = f"{row if table != 'lawyer_levels' else ''}; SELECT setval('{name}', 5)"
+            # RESTART first: of a sequence that has a new file in this transaction, setval() is rolled back too.
+            end = f"ALTER SEQUENCE {name} RESTART; SELECT setval('{name}', {manifest.objects[key]['max']})"
+            yield Case("sequence at its end", end, (name,), area="data")
             yield Case("sequence behind its column", f"{REPLICA}{sql}", (name,), area="data")
 
 

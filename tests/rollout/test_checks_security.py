@@ -57,6 +57,28 @@ DAMAGES = [
         "user_accounts",
         WARNING,
     ),
+    Damage("our_tables_are_not_everybodys", "GRANT ALL ON lawyer_levels TO PUBLIC", "lawyer_levels", WARNING),
+    Damage(
+        "our_tables_are_not_everybodys",
+        "GRANT UPDATE (model) ON pagtive_llm_logs TO PUBLIC",
+        "pagtive_llm_logs",
+        WARNING,
+    ),
+    Damage(
+        "our_tables_are_not_everybodys", "GRANT SELECT ON case_matching_stats TO PUBLIC", "case_matching_stats", WARNING
+    ),
+    Damage(
+        "sessions_fire_triggers",
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I SET session_replication_role = replica', current_database());"
+        " END $$",
+        "session_replication_role",
+    ),
+    Damage(
+        "sessions_fire_triggers",
+        f"CREATE ROLE {ROLE}; ALTER ROLE {ROLE} SET session_replication_role = 'local'",
+        "session_replication_role",
+        WARNING,
+    ),
     Damage("our_memory_is_private", "GRANT USAGE ON SCHEMA rollout TO PUBLIC", "schema rollout"),
     Damage(
         "our_memory_is_private",

@@ -279,6 +279,26 @@ def test_odd_settings_of_the_database_are_no_error(migrated: Server, settings_fo
         assert _verified(settings_for(migrated), deep=deep).findings == []
 
 
+def test_the_uuids_of_postgresql_12_are_no_error(migrated: Server, settings_for: SettingsFor) -> None:
+    """A default that calls pgcrypto's function, as a database of PostgreSQL 12 does, is ours; an impostor's is not."""
+    execute(
+        migrated,
+        "CREATE FUNCTION public.gen_random_uuid() RETURNS uuid LANGUAGE sql AS 'SELECT pg_catalog.gen_random_uuid()'",
+        "ALTER TABLE user_accounts ALTER COLUMN id SET DEFAULT public.gen_random_uuid()",
+    )
+    assert [name for name, _ in _found(_verified(settings_for(migrated)))] == ["user_accounts.id"]
+    if not query(migrated, "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'pgcrypto')"):
+        # No server has it at hand: what CREATE EXTENSION leaves in the catalogs.
+        execute(
+            migrated,
+            "INSERT INTO pg_extension SELECT 99999, 'pgcrypto', extowner, 'public'::regnamespace, true, '1.3' FROM"
+            " pg_extension LIMIT 1",
+            "INSERT INTO pg_depend VALUES ('pg_proc'::regclass, 'public.gen_random_uuid'::regproc, 0,"
+            " 'pg_extension'::regclass, 99999, 0, 'e')",
+        )
+        assert _found(_verified(settings_for(migrated))) == []
+
+
 def test_rows_that_are_hidden_are_a_failure(migrated: Server, settings_for: SettingsFor) -> None:
     """Where row security hides users from who verifies, checks fail: they do not pass over what is left."""
     role = f"reader_{os.getpid()}_{secrets.token_hex(4)}"
