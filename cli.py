@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
-from commands import backups, books, data, schema, shelf
+from commands import back, backups, books, data, schema, shelf
 from commands.frame import Bug, WrongUse, report_error
 from rollout.messages import say
 
@@ -103,7 +103,7 @@ app.add_typer(
     ),
     name="backup",
 )
-_add(rehearse=backups.rehearse, restore=backups.restore, rollback=schema.rollback)
+_add(rehearse=backups.rehearse, restore=backups.restore, rollback=back.rollback)
 app.add_typer(
     _group(
         "What rollbacks have kept of people's data. / 回滚时保留的数据。",
@@ -111,7 +111,7 @@ app.add_typer(
     ),
     name="shelf",
 )
-_add(adopt=schema.adopt)
+_add(adopt=back.adopt)
 app.add_typer(_group("Sign-in accounts. / 登录账号。", {"upgrade": data.upgrade}), name="users")
 app.add_typer(
     _group(

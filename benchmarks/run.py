@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import backup
 import pagtive
+import rollback
 import start_up
 import upgrade
 import verify
@@ -21,6 +22,7 @@ SUBJECTS = {
     "start-up": start_up.measure,
     "upgrade": upgrade.measure,
     "backup": backup.measure,
+    "rollback": rollback.measure,
     "pagtive": pagtive.measure,
     "verify": verify.measure,
 }

@@ -1,11 +1,12 @@
-"""Commands on the schema: plan, preflight, migrate, verify, status, monitor, rollback, adopt."""
+"""Commands on the schema: plan, preflight, migrate, verify, status, monitor."""
 
 from __future__ import annotations
 
 import json as format_json
 import math
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,16 +14,17 @@ from commands.frame import Html, Json, On, To, WithUsers, WrongUse, Yes, ask, co
 from commands.talk import Talk
 from rollout.errors import RolloutError
 from rollout.messages import say
-from rollout.presentation import Speaker, place
+from rollout.presentation import Speaker
 from rollout.settings import load, speaks_chinese
-
-if TYPE_CHECKING:
-    from rollout.receipt import Going
 
 NO_CHECKS = {"passed": 0, "failed": 0, "warnings": 0}
 
 NoBackup = Annotated[bool, typer.Option("--no-backup", help="No backup (asks). / 不做备份（需确认）。")]
 NoProof = Annotated[bool, typer.Option("--no-proof", help="No proof of the backup (asks). / 不验证备份（需确认）。")]
+OnAuditFailure = Annotated[
+    str,
+    typer.Option(metavar="rollback|keep", help="What then: roll back with a shelf, or keep. / 审计失败：回滚或保留。"),
+]
 
 
 def migrate(
@@ -34,6 +36,7 @@ def migrate(
     on: On = None,
     deep: Annotated[bool, typer.Option("--deep", help="Hash every table. / 对所有表做内容校验。")] = False,
     with_users: WithUsers = False,
+    on_audit_failure: OnAuditFailure = "keep",
     yes: Yes = False,
     json: Json = False,
 ) -> None:
@@ -58,6 +61,11 @@ def migrate(
     with command("migrate", as_json=json, **result) as run:
         if mode != "atomic":
             raise WrongUse(say("--mode: only atomic is there yet"), hint=say("Leave it out, or --mode atomic."))
+        if on_audit_failure not in {"rollback", "keep"}:
+            raise WrongUse(
+                say("--on-audit-failure: there is no {name}", name=on_audit_failure),
+                hint=say("It is rollback or keep."),
+            )
         settings = load()
         if no_backup:
             question = say("Upgrade {place} WITHOUT a backup?", place=where(settings))
@@ -69,8 +77,9 @@ def migrate(
                 raise WrongUse(
                     say("not confirmed"), hint=say("Without --no-proof the backup is restored and compared.")
                 )
+        options = Options(to=to, backup=not no_backup, proof=not no_proof, on=on, deep=deep)
         work = accounts.WithUsers() if with_users else None
-        upgrade(settings, run, Options(to=to, backup=not no_backup, proof=not no_proof, on=on, deep=deep, work=work))
+        upgrade(settings, run, replace(options, work=work, take_back=on_audit_failure == "rollback"))
 
 
 def preflight(
@@ -217,83 +226,3 @@ def _sample(values: dict[str, Any], speak: Speaker) -> str:
     when = str(values.get("finished_at") or values.get("at") or "")[:19]
     problem = values.get("error", {}).get("message", "") if not values.get("healthy") else ""
     return f"{when}  {healthy}  {figures}  {speak(problem)}".rstrip()
-
-
-def rollback(
-    *,
-    to: Annotated[str, typer.Option("--to", help="Revision, family or before-last-run. / 目标版本或版本族。")],
-    receipt: Annotated[bool, typer.Option("--receipt", help="Only show what would go. / 只显示清单。")] = False,
-    discard: Annotated[bool, typer.Option("--discard", help="Keep no shelf. / 不保留被移除的数据。")] = False,
-    yes: Yes = False,
-    json: Json = False,
-) -> None:
-    """Take revisions back, with a receipt first and people's rows on a shelf. / 选择性回滚。
-
-    Example, first look, then go: tool rollback --to penalties --receipt
-
-    示例，先看清单再回滚：tool rollback --to penalties --receipt
-    """
-    from commands.views import receipt_lines
-    from rollout.rollback import Options
-    from rollout.rollback import rollback as take_back
-
-    with command("rollback", as_json=json, from_revision=None, to_revision=None, receipt=[]) as run:
-        settings = load()
-        speak = Speaker(chinese=speaks_chinese())
-
-        def confirm(going: list[Going]) -> bool:
-            for line in receipt_lines(run.result, speak):
-                run.listener.note(line)
-            return ask(_question(where(settings), going, discard=discard), yes=yes)
-
-        take_back(settings, run, Options(to=to, discard=discard, receipt_only=receipt), confirm)
-
-
-def _question(at: str, going: list[Going], *, discard: bool) -> str:
-    """Ask whether a rollback should go on."""
-    rows = f"{sum(one.rows for one in going if one.object.startswith('table ')):,}"
-    if discard:
-        return say(
-            "{place}: {count} objects go, and {rows} rows ARE LOST. Go on?", place=at, count=len(going), rows=rows
-        )
-    return say(
-        "{place}: {count} objects go, {rows} rows are kept on the shelf. Go on?",
-        place=at,
-        count=len(going),
-        rows=rows,
-    )
-
-
-def adopt(*, yes: Yes = False, json: Json = False) -> None:
-    """Say object by object what is there or differs; record the revision it stands at. / 接管现有数据库。
-
-    Example: tool adopt
-
-    示例：tool adopt
-    """
-    from commands.views import adopt_lines
-    from rollout.adoption import adopt as take_over
-
-    with command("adopt", as_json=json) as run:
-        settings = load()
-        speak, shown = Speaker(chinese=speaks_chinese()), json
-
-        def show() -> None:
-            nonlocal shown
-            for line in [] if shown else adopt_lines(run.result, speak):
-                typer.echo(line)
-            shown = True
-
-        def confirm(revision: str) -> bool:
-            show()
-            question = say(
-                "{place}: record revision {revision}, and what is there as there before us?",
-                place=place(run),
-                revision=revision,
-            )
-            return ask(question, yes=yes)
-
-        try:
-            take_over(settings, run, confirm)
-        finally:
-            show()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rollout import adopt, backup, memory, plan, preflight, verify
+from rollout import adopt, backup, memory, plan, preflight, rollback, verify
 from rollout.change import audit, change
 from rollout.checks.backups import not_needed
-from rollout.errors import UNTOUCHED, BackupFailed, MigrationFailed, PreflightFailed
+from rollout.errors import UNTOUCHED, AuditFailed, BackupFailed, MigrationFailed, PreflightFailed
 from rollout.messages import say
 from rollout.report import write_report
 from rollout.shelf_return import PutBack
@@ -25,7 +25,8 @@ class Options:
     """What ``tool migrate`` was asked for; ``to``: a revision, a family or ``head``; ``deep``: hash every table.
 
     ``proof``: of the backup, by a restore on the target's server, or ``on`` another one (``rollout.backups.prove``).
-    ``work``: what is to be done in the same transaction (``--with-users``).
+    ``work``: what is to be done in the same transaction (``--with-users``). ``take_back``: roll back, with a shelf,
+    where the audit after COMMIT finds an error.
     """
 
     to: str = plan.HEAD
@@ -34,6 +35,7 @@ class Options:
     on: str | None = None
     deep: bool = False
     work: Work | None = None
+    take_back: bool = False
 
 
 def migrate(settings: Settings, run: Run, options: Options) -> None:
@@ -72,7 +74,12 @@ def _migrate(session: Session, run: Run, options: Options) -> None:
     without = not_needed(backup=options.backup, proof=options.proof, on=options.on)
     preflight.check(session.engine, session.settings, run, steps, without)
     _backup(session, run, options)
-    change(session, run, steps, deep=options.deep, shelf=PutBack(run), work=options.work)
+    try:
+        change(session, run, steps, deep=options.deep, shelf=PutBack(run), work=options.work)
+    except AuditFailed as failed:
+        if not (options.take_back and failed.findings):
+            raise
+        rollback.take_back(session, run, steps, failed)
 
 
 def _refuse_work(work: Work, target: str | None, asked: str) -> None:

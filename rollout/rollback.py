@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sqlalchemy import text
 
-from rollout import environment, memory, plan, receipt, verify
+from rollout import environment, interrupt, memory, plan, receipt, verify
 from rollout.change import change
 from rollout.database import describe, engine_for
-from rollout.errors import UNTOUCHED, MigrationFailed, PreflightFailed, RollbackFailed, VerificationFailed
+from rollout.errors import (
+    UNTOUCHED,
+    AuditFailed,
+    LockNotAcquired,
+    MigrationFailed,
+    PreflightFailed,
+    RollbackFailed,
+    VerificationFailed,
+)
 from rollout.messages import say
 from rollout.report import write_report
 from rollout.shelf import SHELF, PutAway
@@ -93,6 +101,42 @@ def _rollback(session: Session, run: Run, options: Options, confirm: Callable[[l
         shelf=_Discard(steps, going) if options.discard else PutAway(run, steps),
     )
     return going
+
+
+def take_back(session: Session, run: Run, done: plan.Plan, failed: AuditFailed) -> NoReturn:
+    """Take back what a run has just committed and its audit found wrong; what people wrote meanwhile goes on the shelf.
+
+    Like everything after COMMIT, no signal interrupts it. Raises ``MigrationFailed`` where the database is as it was
+    before the run; ``AuditFailed`` where the upgrade stays, with what was in the way.
+    """
+    run.listener.note(
+        say("the audit found: {reason}; rolling back (--on-audit-failure rollback)", reason=failed.message)
+    )
+    steps = plan.make(done.target, done.start)
+    ended = {name: value for name, value in run.result.items() if name in {"summary", "preserved"}}
+    try:
+        with interrupt.finishing(), _refusals():
+            _look(session.engine, session.settings, run, steps, Options(BEFORE_LAST_RUN))
+            change(session, run, steps, below_baseline=True, shelf=PutAway(run, steps))
+    except RollbackFailed as refused:
+        raise AuditFailed(
+            say("{found}; it was not rolled back: {reason}", found=failed.message, reason=refused.message),
+            hint=refused.hint,
+            findings=[*failed.findings, *refused.findings],
+        ) from refused
+    except LockNotAcquired as refused:
+        raise AuditFailed(
+            say("{found}; it was not rolled back: {reason}", found=failed.message, reason=refused.message),
+            hint=failed.hint,
+            findings=failed.findings,
+        ) from refused
+    finally:
+        run.result |= ended
+    raise MigrationFailed(
+        say("{found}; the upgrade was rolled back", found=failed.message),
+        hint=say("Mend what the audit found, then run this again: the shelf gives back what people wrote meanwhile."),
+        findings=failed.findings,
+    ) from failed
 
 
 class _Discard:

@@ -1,0 +1,95 @@
+"""Commands that take the schema back, or take over what is there: rollback, adopt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from commands.frame import Json, Yes, ask, command, where
+from rollout.messages import say
+from rollout.presentation import Speaker, place
+from rollout.settings import load, speaks_chinese
+
+if TYPE_CHECKING:
+    from rollout.receipt import Going
+
+
+def rollback(
+    *,
+    to: Annotated[str, typer.Option("--to", help="Revision, family or before-last-run. / 目标版本或版本族。")],
+    receipt: Annotated[bool, typer.Option("--receipt", help="Only show what would go. / 只显示清单。")] = False,
+    discard: Annotated[bool, typer.Option("--discard", help="Keep no shelf. / 不保留被移除的数据。")] = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Take revisions back, with a receipt first and people's rows on a shelf. / 选择性回滚。
+
+    Example, first look, then go: tool rollback --to penalties --receipt
+
+    示例，先看清单再回滚：tool rollback --to penalties --receipt
+    """
+    from commands.views import receipt_lines
+    from rollout.rollback import Options
+    from rollout.rollback import rollback as take_back
+
+    with command("rollback", as_json=json, from_revision=None, to_revision=None, receipt=[]) as run:
+        settings = load()
+        speak = Speaker(chinese=speaks_chinese())
+
+        def confirm(going: list[Going]) -> bool:
+            for line in receipt_lines(run.result, speak):
+                run.listener.note(line)
+            return ask(_question(where(settings), going, discard=discard), yes=yes)
+
+        take_back(settings, run, Options(to=to, discard=discard, receipt_only=receipt), confirm)
+
+
+def _question(at: str, going: list[Going], *, discard: bool) -> str:
+    """Ask whether a rollback should go on."""
+    rows = f"{sum(one.rows for one in going if one.object.startswith('table ')):,}"
+    if discard:
+        return say(
+            "{place}: {count} objects go, and {rows} rows ARE LOST. Go on?", place=at, count=len(going), rows=rows
+        )
+    return say(
+        "{place}: {count} objects go, {rows} rows are kept on the shelf. Go on?",
+        place=at,
+        count=len(going),
+        rows=rows,
+    )
+
+
+def adopt(*, yes: Yes = False, json: Json = False) -> None:
+    """Say object by object what is there or differs; record the revision it stands at. / 接管现有数据库。
+
+    Example: tool adopt
+
+    示例：tool adopt
+    """
+    from commands.views import adopt_lines
+    from rollout.adoption import adopt as take_over
+
+    with command("adopt", as_json=json) as run:
+        settings = load()
+        speak, shown = Speaker(chinese=speaks_chinese()), json
+
+        def show() -> None:
+            nonlocal shown
+            for line in [] if shown else adopt_lines(run.result, speak):
+                typer.echo(line)
+            shown = True
+
+        def confirm(revision: str) -> bool:
+            show()
+            question = say(
+                "{place}: record revision {revision}, and what is there as there before us?",
+                place=place(run),
+                revision=revision,
+            )
+            return ask(question, yes=yes)
+
+        try:
+            take_over(settings, run, confirm)
+        finally:
+            show()
