@@ -106,7 +106,7 @@ _COLLISION = {
 
 def _renamed(one: dict[str, str], speak: Speaker) -> str:
     """Say what a taken username becomes."""
-    return speak(say("username {name}", name=one["new_username"])) if "taken_username" in one else ""
+    return speak(say("username {name}", name=one.get("new_username", "…"))) if "taken_username" in one else ""
 
 
 def _identity(run: Run, speak: Speaker) -> Iterator[str]:
