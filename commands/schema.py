@@ -67,19 +67,24 @@ def migrate(
                 hint=say("It is rollback or keep."),
             )
         settings = load()
-        if no_backup:
-            question = say("Upgrade {place} WITHOUT a backup?", place=where(settings))
-            if not ask(question, yes=yes):
-                raise WrongUse(say("not confirmed"), hint=say("Without --no-backup the upgrade begins with a backup."))
-        elif no_proof:
-            question = say("Upgrade {place} with a backup that has NOT been proven?", place=where(settings))
-            if not ask(question, yes=yes):
-                raise WrongUse(
-                    say("not confirmed"), hint=say("Without --no-proof the backup is restored and compared.")
-                )
+        _ask_without(where(settings), backup=not no_backup, proof=not no_proof, yes=yes)
         options = Options(to=to, backup=not no_backup, proof=not no_proof, on=on, deep=deep)
         work = accounts.WithUsers() if with_users else None
         upgrade(settings, run, replace(options, work=work, take_back=on_audit_failure == "rollback"))
+
+
+def _ask_without(place: str, *, backup: bool, proof: bool, yes: bool) -> None:
+    """Ask before an upgrade that has no backup, or one that is not proven; raise ``WrongUse`` where it is not to be."""
+    if not backup:
+        question = say("Upgrade {place} WITHOUT a backup?", place=place)
+        hint = say("Without --no-backup the upgrade begins with a backup.")
+    elif not proof:
+        question = say("Upgrade {place} with a backup that has NOT been proven?", place=place)
+        hint = say("Without --no-proof the backup is restored and compared.")
+    else:
+        return
+    if not ask(question, yes=yes):
+        raise WrongUse(say("not confirmed"), hint=hint)
 
 
 def preflight(

@@ -44,6 +44,7 @@ KEYS = {
     "rehearse": {"path", "stages", "estimate"},
     "users upgrade": {"run_id", "accounts", "skipped", "users", "by_provider"},
     "pagtive import": {"run_id", "tables", "reasons", "accounts_created", "role_escalations_withheld"},
+    "pagtive plan": {"identity", "role_escalations_withheld"},
     "pagtive rejects": {"rejects"},
     "pagtive undo": {"run_id", "tables"},
     "report": {"report"},
