@@ -15,6 +15,7 @@ from rollout.checks import (  # noqa: F401 - they register
     legacy,
     performance,
     preflight,
+    rejected_rows,
     security,
     seeds,
     sign_in,

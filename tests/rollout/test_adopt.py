@@ -239,3 +239,47 @@ def test_plain_stamp_remembers_every_revision(upgrade_by_hand, settings_for, mon
     assert query(server, "SELECT count(*) FROM rollout.applied_revisions") == known
     assert attempt(settings_for(server)).exit_code == 0
     assert back(settings_for(server), "baseline").exit_code == 0
+
+
+def test_rows_that_new_constraints_would_reject(upgrade_by_hand, settings_for):
+    """Duplicates, NULLs, values and references that do not fit are counted, with keys; the hint lists them all."""
+    server = upgrade_by_hand("pagtive")
+    execute(
+        server,
+        "ALTER TABLE users DROP CONSTRAINT uq_users_workspace_id, DROP CONSTRAINT ck_users_account_type",
+        "ALTER TABLE users ALTER registration_source DROP NOT NULL",
+        "ALTER TABLE user_credits DROP CONSTRAINT fk_user_credits_user_id_users",
+        "UPDATE users SET workspace_id = 'ws-twice' WHERE id IN (SELECT id FROM users ORDER BY id LIMIT 7)",
+        "UPDATE users SET account_type = 'nobody', registration_source = NULL"
+        " WHERE id IN (SELECT id FROM users ORDER BY id LIMIT 2)",
+        "UPDATE user_credits SET user_id = gen_random_uuid()"
+        " WHERE user_id IN (SELECT user_id FROM user_credits ORDER BY 1 LIMIT 1)",
+    )
+    before = picture(server)
+    run = attempt(settings_for(server))
+    assert (run.exit_code, run.database) == (6, "untouched")
+    found = {one.subject: one for one in run.findings if one.check == "rows_fit_new_constraints"}
+    counts = {subject: int(one.problem.split()[0]) for subject, one in found.items()}
+    assert counts == {
+        "users.uq_users_workspace_id": 7,
+        "users.ck_users_account_type": 2,
+        "users.registration_source": 2,
+        "user_credits.fk_user_credits_user_id_users": 1,
+    }
+    for subject, one in found.items():
+        listed = one.hint[one.hint.index("SELECT") :].rstrip(";")
+        assert query(server, f"SELECT count(*) FROM ({listed}) q") == counts[subject]
+    first = query(server, "SELECT min(id::text) FROM users")
+    assert first in found["users.uq_users_workspace_id"].problem
+    assert found["users.uq_users_workspace_id"].problem.endswith(", …")
+    assert "@" not in "".join(one.problem for one in found.values())
+    assert before.differences(picture(server)) == []
+
+
+def test_rows_that_fit_stop_nothing(upgrade_by_hand, settings_for):
+    """A constraint that is missing on a table of theirs is made, where no row is in its way."""
+    server = upgrade_by_hand("pagtive")
+    execute(server, "ALTER TABLE users DROP CONSTRAINT uq_users_workspace_id")
+    run = attempt(settings_for(server))
+    assert (run.exit_code, run.error) == (0, None)
+    assert query(server, "SELECT count(*) FROM pg_constraint WHERE conname = 'uq_users_workspace_id'") == 1
