@@ -262,16 +262,32 @@ def without_keys(rows):
         rows.run(f"ALTER TABLE {table} ALTER id DROP NOT NULL")
 
 
-@settings(
-    max_examples=15,
+BOUNDED = settings(
+    max_examples=8,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
+
+
+@BOUNDED
 @given(content=SOURCE)
 def test_any_source(settings_for, make_database, source_templates, upgraded, content):
     """Whatever a source holds: as the oracle says, the same again changes nothing, and an undo leaves no trace."""
+    as_the_oracle_says(settings_for, make_database, source_templates, upgraded, content)
+
+
+@pytest.mark.exhaustive
+@settings(BOUNDED, max_examples=100)
+@given(content=SOURCE)
+def test_many_sources(settings_for, make_database, source_templates, upgraded, content):
+    """The same for many more of them."""
+    as_the_oracle_says(settings_for, make_database, source_templates, upgraded, content)
+
+
+def as_the_oracle_says(settings_for, make_database, source_templates, upgraded, content):
+    """Import a source, twice, and take it back; compare each with the oracle."""
     source_server, target_server = make_database(source_templates["text"]), make_database(upgraded)
     given_settings = settings_for(target_server, source_server)
     with rows_of(source_server) as source, rows_of(target_server) as target:

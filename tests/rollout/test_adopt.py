@@ -159,30 +159,33 @@ def test_tables_without_their_rows(upgrade_by_hand, settings_for):
     assert query(server, "SELECT count(*) FROM enterprise_service_packages") == 4
 
 
-@pytest.mark.parametrize(
-    ("change", "key", "how"),
-    [
-        ("ALTER TABLE user_credits ALTER COLUMN credits_weekly TYPE bigint", "table user_credits", "integer"),
-        ("ALTER TABLE lawyer_levels DROP COLUMN benefits", "table lawyer_levels", "benefits is missing"),
-        ("ALTER TABLE users ALTER COLUMN account_type DROP DEFAULT", "column users.account_type", "default"),
-        ("DROP INDEX ix_users_account_type; CREATE INDEX ix_users_account_type ON users (role)",
-         "index ix_users_account_type", "role"),
-    ],
-)  # fmt: skip
-def test_what_differs_is_said_and_stops_the_upgrade(upgrade_by_hand, settings_for, change, key, how):
-    """``adopt`` says how it differs; the upgrade refuses before anything is touched."""
+DIFFERENT = {
+    "table user_credits": ("ALTER TABLE user_credits ALTER COLUMN credits_weekly TYPE bigint", "integer"),
+    "table lawyer_levels": ("ALTER TABLE lawyer_levels DROP COLUMN benefits", "benefits is missing"),
+    "column users.account_type": ("ALTER TABLE users ALTER COLUMN account_type DROP DEFAULT", "default"),
+    "index ix_users_account_type": (
+        "DROP INDEX ix_users_account_type; CREATE INDEX ix_users_account_type ON users (role)",
+        "role",
+    ),
+}
+"""Object → what makes it another one than ours, and a word of how it differs then."""
+
+
+def test_what_differs_is_said_and_stops_the_upgrade(upgrade_by_hand, settings_for):
+    """``adopt`` says how each object differs; the upgrade refuses, names all of them, and touches nothing."""
     server = upgrade_by_hand("pagtive")
-    execute(server, change)
+    execute(server, *(change for change, _ in DIFFERENT.values()))
     settings = settings_for(server)
     run = adopted(settings, confirm=lambda _: False)
     told = {one["object"]: one for one in run.result["objects"]}
-    assert told[key]["state"] == "different"
-    assert how in told[key]["how"]
+    for key, (_, how) in DIFFERENT.items():
+        assert told[key]["state"] == "different"
+        assert how in told[key]["how"]
     adopted(settings)
     before = picture(server)
     upgrade = attempt(settings)
     assert (upgrade.exit_code, upgrade.database) == (6, "untouched")
-    assert key.partition(" ")[2] in {one.subject for one in upgrade.findings}
+    assert {key.partition(" ")[2] for key in DIFFERENT} <= {one.subject for one in upgrade.findings}
     assert before.differences(picture(server)) == []
 
 

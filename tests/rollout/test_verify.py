@@ -329,7 +329,7 @@ def test_at_every_revision_and_after_every_downgrade(
     for earlier, later in zip(reversed(history[:-1]), reversed(history[1:]), strict=True):
         command.downgrade(plan.alembic_config(), earlier.id)
         assert _found(_verified(settings)) == []
-        assert _found(_verified(settings, at=earlier.id)) == []
+        assert _found(_verified(settings, at=earlier.id, areas=["structure"])) == []
         if manifest.touched([later.id], major=18):
             assert _found(_verified(settings, at=later.id, areas=["structure"])) != []
     run = _verified(settings, at="head")
