@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from rollout import adopt, plan
+from rollout import adopt, manifest, mending, plan
 from rollout.checks.registry import Area, Subject, check
-from rollout.database import OUR_SCHEMAS, raw_connection
+from rollout.database import OUR_SCHEMAS, raw_connection, server_major
 from rollout.findings import ERROR, WARNING, Finding
 from rollout.messages import say
 
@@ -124,12 +124,21 @@ def uuids_can_be_made(subject: Subject) -> Iterator[Finding]:
 def what_is_there_is_identical(subject: Subject) -> Iterator[Finding]:
     """An object of ours that exists already has our definition (names of constraints and indexes aside)."""
     assert subject.steps is not None  # noqa: S101
+    wanted = manifest.at(
+        [revision.id for revision in plan.up_to(subject.steps.target)], major=server_major(subject.connection)
+    )
     for state in adopt.inspect(subject.connection, subject.steps):
         if state.state == adopt.DIFFERENT:
+            mend = " ".join(mending.statements(state.key, wanted, subject.catalog))
             yield Finding(
                 state.key.partition(" ")[2],
                 say("{key} exists with another definition: {how}", key=state.key, how=state.in_short),
-                say("Alter or rename it; `tool adopt` lists every difference."),
+                say(
+                    "This loses nothing and mends what it can, it may fail on rows that do not fit: {statements}",
+                    statements=mend,
+                )
+                if mend
+                else say("Alter or rename it; `tool adopt` lists every difference."),
             )
 
 
