@@ -357,7 +357,7 @@ def test_many_projects_of_one_user(settings, source, target):
     user = source.user(1)
     source.run(
         "INSERT INTO projects (id, user_id, project_name)"
-        " SELECT gen_random_uuid(), %s, n FROM generate_series(1, 5000) AS n",
+        " SELECT md5(n::text)::uuid, %s, n FROM generate_series(1, 5000) AS n",
         user,
     )
     source.run("INSERT INTO project_details (project_id, page_id, html) SELECT id, 1, 'x' FROM projects")

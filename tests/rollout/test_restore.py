@@ -530,7 +530,8 @@ def owner(postgres, make_database, tidy):
         f"CREATE ROLE {name} LOGIN CREATEDB PASSWORD 'p'",
         f"ALTER DATABASE {server.database} OWNER TO {name}",
     )
-    execute(server, f"GRANT ALL ON SCHEMA public TO {name}")
+    if postgres.major >= 15:  # before, PUBLIC may create there, and only a superuser could grant it again in a copy
+        execute(server, f"GRANT ALL ON SCHEMA public TO {name}")
     own = Server("DATABASE_URL", {**server.parameters, "user": name, "password": "p"})
     execute(
         own,
@@ -646,6 +647,8 @@ def test_interrupted_too_late(saved, target, monkeypatch):
 
     def late(admin, names):
         real(admin, names)
+        if target.database not in names:  # on PostgreSQL 12 no database is dropped without it
+            return
         maintenance = target.to_database("postgres")
         while query(
             maintenance, f"SELECT count(*) FROM pg_database WHERE datname LIKE '{target.database}\\_\\_restored%'"
