@@ -60,7 +60,13 @@ def _question(at: str, going: list[Going], *, discard: bool) -> str:
     )
 
 
-def adopt(*, yes: Yes = False, json: Json = False) -> None:
+Mend = Annotated[
+    bool,
+    typer.Option("--mend", help="Mend what differs, where nothing is lost (asks). / 修正不丢数据的差异。"),
+]
+
+
+def adopt(*, mend: Mend = False, yes: Yes = False, json: Json = False) -> None:
     """Say object by object what is there or differs; record the revision it stands at. / 接管现有数据库。
 
     Example: tool adopt
@@ -68,7 +74,7 @@ def adopt(*, yes: Yes = False, json: Json = False) -> None:
     示例：tool adopt
     """
     from commands.views import adopt_lines
-    from rollout.adoption import adopt as take_over
+    from rollout import adoption
 
     with command("adopt", as_json=json) as run:
         settings = load()
@@ -80,16 +86,27 @@ def adopt(*, yes: Yes = False, json: Json = False) -> None:
                 typer.echo(line)
             shown = True
 
-        def confirm(revision: str) -> bool:
+        def record(revision: str) -> bool:
             show()
-            question = say(
-                "{place}: record revision {revision}, and what is there as there before us?",
-                place=place(run),
-                revision=revision,
-            )
+            return ask(_record(place(run), revision), yes=yes)
+
+        def run_these(statements: list[str]) -> bool:
+            for statement in statements:
+                run.listener.note(statement)
+            question = say("{place}: run these {count} statement(s)?", place=place(run), count=len(statements))
             return ask(question, yes=yes)
 
         try:
-            take_over(settings, run, confirm)
+            if mend:
+                adoption.mend(settings, run, run_these)
+            else:
+                adoption.adopt(settings, run, record)
         finally:
             show()
+
+
+def _record(at: str, revision: str) -> str:
+    """Ask whether a revision is to be recorded."""
+    return say(
+        "{place}: record revision {revision}, and what is there as there before us?", place=at, revision=revision
+    )

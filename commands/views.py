@@ -241,7 +241,17 @@ def _adopt(run: Run, speak: Speaker) -> Iterator[str]:
     if "objects" not in result or run.exit_code:
         return
     where, stands_at = place(run), revision_name(result["stands_at"])
-    if run.database == CHANGED:
+    if "mended" in result:
+        left = result["counts"]["different"]
+        yield speak(
+            say(
+                "{place}: {count} statement(s) run, {left} object(s) differ.",
+                place=where,
+                count=len(result["mended"]),
+                left=left,
+            )
+        )
+    elif run.database == CHANGED:
         yield speak(say("{place}: recorded as {revision}. Next: tool migrate", place=where, revision=stands_at))
     elif result["recorded"] is not None:
         recorded = revision_name(result["recorded"])

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from alembic import command
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from rollout import adopt as objects
-from rollout import catalog, environment, manifest, memory, plan, transaction, verify
+from rollout import catalog, environment, manifest, memory, mending, plan, transaction, verify
 from rollout.checks.registry import CHECKS, Area, run_checks
-from rollout.database import VERSION_TABLE, describe, engine_for, server_major
-from rollout.errors import CHANGED, PreflightFailed
+from rollout.database import VERSION_TABLE, describe, engine_for, first_line, server_major, sqlstate
+from rollout.errors import CHANGED, ROLLED_BACK, LockNotAcquired, MigrationFailed, PreflightFailed
 from rollout.findings import ERROR
 from rollout.messages import say
 
@@ -170,3 +171,64 @@ def _record(settings: Settings, run: Run, revision: str) -> None:
         run.database = CHANGED
         run.result |= {"recorded": revision, "from_revision": None, "to_revision": revision}
         step.detail = revision
+
+
+def mend(settings: Settings, run: Run, confirm: Callable[[list[str]], bool]) -> None:
+    """Make what differs into ours as far as nothing is lost (``mending``), after ``confirm``; then look again.
+
+    One transaction, under the tool's lock. Fills ``run.result`` as ``adopt`` does, which records nothing here, and
+    ``mended``: the statements that were run. Raises a ``RolloutError``; then nothing has changed.
+    """
+    engine = engine_for(settings.target)
+    run.result["mended"] = []
+    try:
+        with run.step("connect"), engine.connect() as connection:
+            run.target = describe(connection, settings.target)
+        with engine.connect() as connection:
+            verify.read_only(connection, settings)
+            wanted = _statements(connection)
+        if wanted and confirm(wanted):
+            with memory.recorded(settings, run) as session, run.step("mend") as step:
+                _mend(session, wanted)
+                run.database = CHANGED
+                run.result["mended"] = wanted
+                step.detail = say("{count} statement(s)", count=len(wanted))
+        _look(engine, settings, run)
+    finally:
+        engine.dispose()
+
+
+def _statements(connection: Connection) -> list[str]:
+    """Return the statements that mend what differs of the revisions to come, and lose nothing."""
+    steps = plan.make(plan.current(connection), plan.resolve(plan.HEAD))
+    wanted = manifest.at([revision.id for revision in plan.up_to(steps.target)], major=server_major(connection))
+    there = catalog.read(connection)
+    different = [one.key for one in objects.inspect(connection, steps) if one.state == objects.DIFFERENT]
+    return [statement for key in different for statement in mending.statements(key, wanted, there)]
+
+
+def _mend(session: memory.Session, wanted: list[str]) -> None:
+    """Run the statements, all or none."""
+    with transaction.open_transaction(session.engine, {}, lock_timeout=session.settings.lock_timeout) as connection:
+        if _statements(connection) != wanted:
+            raise PreflightFailed(
+                say("what differs has changed meanwhile"), hint=say("Run `tool adopt --mend` again, and look again.")
+            )
+        for statement in wanted:
+            try:
+                connection.exec_driver_sql(statement.replace("%", "%%"))
+            except DBAPIError as error:  # noqa: PERF203 - each error names its statement
+                raise _not_mended(statement, error) from error
+        transaction.commit(connection, session.engine)
+
+
+def _not_mended(statement: str, error: DBAPIError) -> LockNotAcquired | MigrationFailed:
+    """Say which statement the server refused, and why."""
+    refused = say("the server refused {statement} {reason}", statement=statement, reason=first_line(error))
+    if sqlstate(error) in {transaction.LOCK_NOT_AVAILABLE, transaction.DEADLOCK_DETECTED}:
+        return LockNotAcquired(
+            refused,
+            hint=say("Run this again when less is going on, or raise ROLLOUT_LOCK_TIMEOUT."),
+            database=ROLLED_BACK,
+        )
+    return MigrationFailed(refused, hint=say("Mend the rows or the object that it names, then run this again."))

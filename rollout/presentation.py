@@ -35,6 +35,7 @@ _STEPS = {
     "rehearse verify": say("rehearse verify"), "rehearse rollback": say("rehearse rollback"),
     "rehearse compare": say("rehearse compare"), "rehearse upgrade again": say("rehearse upgrade again"),
     "rehearse verify again": say("rehearse verify again"), "upload": say("upload"), "download": say("download"),
+    "mend": say("mend"),
 }  # fmt: skip
 
 _AREAS = {

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
+import psycopg2
 import pytest
 from alembic import command
 
-from rollout import plan
+from rollout import adoption, plan
+from rollout.errors import RolloutError
 from rollout.mending import _is_wider
-from tests.fixtures.databases import execute, url_of
+from rollout.run import Run
+from tests.fixtures.databases import execute, query, url_of
 from tests.fixtures.legacy import attempt, picture
 
 
@@ -58,3 +63,81 @@ def test_the_statements_mend_what_differs(legacy, settings_for, monkeypatch):
 def test_only_wider_types_are_offered(ours, theirs, wider):
     """A type is changed only where every value fits."""
     assert _is_wider(ours, theirs) is wider
+
+
+@contextmanager
+def gone_at_the_end(server):
+    """Yield a connection of somebody else's."""
+    connection = psycopg2.connect(**server.parameters)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+DIFFERENT = (
+    "DROP SCHEMA rollout CASCADE",
+    "DROP TABLE lawsker_schema_version",
+    "ALTER TABLE users ALTER account_type DROP DEFAULT",
+    "ALTER TABLE user_credits ALTER credits_weekly TYPE smallint",
+    "ALTER TABLE users ALTER registration_source DROP NOT NULL",
+)
+
+
+@pytest.fixture
+def half_migrated(legacy, monkeypatch):
+    """Return a database that was upgraded by hand, and not quite as we do it."""
+    monkeypatch.setenv("DATABASE_URL", url_of(legacy))
+    command.upgrade(plan.alembic_config(), "head")
+    execute(legacy, *DIFFERENT)
+    return legacy
+
+
+def mended(settings, answer=True):
+    """Run ``adopt --mend``; return its run and the statements that it asked about."""
+    run, asked = Run("adopt"), []
+
+    def confirm(statements):
+        asked.extend(statements)
+        return answer
+
+    try:
+        adoption.mend(settings, run, confirm)
+    except RolloutError as error:
+        run.failed(error)
+    return run, asked
+
+
+def test_adopt_mends_when_asked(half_migrated, settings_for):
+    """It asks, runs the statements in one transaction, and then nothing differs: the upgrade takes all as there."""
+    settings = settings_for(half_migrated)
+    before = picture(half_migrated)
+    refused_run, asked = mended(settings, answer=False)
+    assert (refused_run.exit_code, refused_run.database, refused_run.result["mended"]) == (0, "untouched", [])
+    assert len(asked) == 3
+    assert before.differences(picture(half_migrated)) == []
+    run, again = mended(settings)
+    assert (run.exit_code, run.database, run.result["mended"], again) == (0, "changed", asked, asked)
+    assert run.result["counts"]["different"] == 0
+    assert query(half_migrated, "SELECT count(*) FROM rollout.runs WHERE command = 'adopt' AND ok") == 1
+    assert mended(settings)[1] == [], "nothing is left to mend"
+    assert attempt(settings).exit_code == 0
+    preexisting = "SELECT count(*) FROM rollout.preexisting_objects WHERE object = 'column users.account_type'"
+    assert query(half_migrated, preexisting) == 1
+
+
+@pytest.mark.parametrize("what", ["a row does not fit", "a table is held"])
+def test_what_cannot_be_mended_leaves_nothing(half_migrated, settings_for, what):
+    """One statement that the server refuses takes the others back; which one and why is said."""
+    before = picture(half_migrated)
+    with gone_at_the_end(half_migrated) as other:
+        if what == "a row does not fit":
+            execute(half_migrated, "UPDATE users SET registration_source = NULL")
+            before = picture(half_migrated)
+        else:
+            other.cursor().execute("LOCK TABLE users IN ACCESS SHARE MODE")
+        run, _ = mended(settings_for(half_migrated, lock_timeout=0.3))
+    assert (run.exit_code, run.database) == ((8, "rolled back") if "row" in what else (5, "rolled back"))
+    assert "ALTER TABLE users" in run.error.message
+    assert run.error.hint
+    assert before.differences(picture(half_migrated)) == []
