@@ -22,6 +22,7 @@ Decisions = Annotated[
     Path | None, typer.Option(help="CSV: source_id, action match|create|skip, target. / 人工决定的 CSV。")
 ]
 Escalation = Annotated[bool, typer.Option("--allow-role-escalation", help="Let roles rise. / 允许提升角色。")]
+Retry = Annotated[bool, typer.Option("--retry-rejects", help="Only rows still quarantined. / 仅重试仍被隔离的行。")]
 
 _NOTHING_IMPORTED: dict[str, Any] = {"tables": {}, "reasons": {}, "accounts_created": 0, "role_escalations_withheld": 0}
 
@@ -49,6 +50,7 @@ def import_(
     max_quarantined: Annotated[int | None, typer.Option(min=0, help="More than this fails. / 隔离行上限。")] = None,
     allow_role_escalation: Escalation = False,
     decisions: Decisions = None,
+    retry_rejects: Retry = False,
     jobs: Annotated[int, typer.Option(min=1, max=16, help="Copies side by side. / 并行复制数。")] = 2,
     host: Annotated[str | None, typer.Option(help="Source host. / 源库主机。")] = None,
     port: Annotated[int | None, typer.Option(help="Source port. / 源库端口。")] = None,
@@ -68,6 +70,9 @@ def import_(
 
     with command("pagtive import", as_json=json, **_NOTHING_IMPORTED) as run:
         _check_conflict(on_conflict)
+        if retry_rejects and limit_users is not None:
+            both = say("--retry-rejects and --limit-users do not go together")
+            raise WrongUse(both, hint=say("Leave --limit-users away."))
         options = ImportOptions(
             dry_run=dry_run,
             limit_users=limit_users,
@@ -77,6 +82,7 @@ def import_(
             max_quarantined=max_quarantined,
             allow_role_escalation=allow_role_escalation,
             jobs=jobs,
+            retry_rejects=retry_rejects,
             decisions=_decided(run, decisions),
         )
         import_pagtive(_settings(host=host, port=port, dbname=database, user=user), run, options)
@@ -156,10 +162,11 @@ def _settings(**given: str | int | None) -> Settings:
 def rejects(
     *,
     run_id: Annotated[str | None, typer.Option("--run", help="Of this run. / 指定运行。")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Settled ones too. / 包括已解决的行。")] = False,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write them here. / 写入 CSV 文件。")] = None,
     json: Json = False,
 ) -> None:
-    """List quarantined rows with every reason. / 列出被隔离的行及原因。
+    """List rows still quarantined, with every reason. / 列出被隔离的行及原因。
 
     Example, for a spreadsheet: tool pagtive rejects --csv rejects.csv
 
@@ -170,7 +177,7 @@ def rejects(
     with command("pagtive rejects", as_json=json, rejects=[]) as run:
         settings = load()
         run.target = target_of(settings)
-        rows = quarantined(settings, run_id)
+        rows = quarantined(settings, run_id, everything=everything)
         if csv_file is None:
             run.result["rejects"] = list(rows)
             return

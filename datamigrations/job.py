@@ -61,7 +61,7 @@ class ImportOptions:
 
     ``max_quarantined`` None: any number. ``jobs``: how many COPYs run side by side. ``users_only``: the identity plan
     and no more, always a trial; ``plan_file``: where all of it goes. ``decisions``: rows of
-    a file (``decisions.read``).
+    a file (``decisions.read``). ``retry_rejects``: only the source's rows that are still in quarantine.
     """
 
     dry_run: bool = False
@@ -75,6 +75,7 @@ class ImportOptions:
     users_only: bool = False
     plan_file: Path | None = None
     decisions: Sequence[Mapping[str, str]] = ()
+    retry_rejects: bool = False
 
 
 @dataclass

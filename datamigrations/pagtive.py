@@ -41,8 +41,14 @@ def import_pagtive(settings: Settings, run: Run, options: ImportOptions) -> None
             preflight.check_import(session.own, options)
             if options.plan_file is not None:
                 identity_plan.check_file(options.plan_file)
+            rows = quarantine.open_rows(session.own) if options.retry_rejects else []
+            if options.retry_rejects:
+                run.result["retried"] = len(rows)
+                if not rows:
+                    run.listener.note(say("no row with a key is open in quarantine: nothing to retry"))
+                    return
             with staging.area(session.own):
-                _import(session, run, options)
+                _import(session, run, options, rows)
     finally:
         run.finish()
         write_report(settings, run)
@@ -56,12 +62,14 @@ def plan_pagtive(settings: Settings, run: Run, options: ImportOptions, file: Pat
     import_pagtive(settings, run, replace(options, dry_run=True, users_only=True, plan_file=file))
 
 
-def _import(session: Session, run: Run, options: ImportOptions) -> None:
-    """Stage, merge, prove, commit."""
+def _import(session: Session, run: Run, options: ImportOptions, retried: list[quarantine.Open]) -> None:
+    """Stage, merge, prove, commit; of the source only the rows to be ``retried``, where that was asked for."""
     with sources.snapshot(session.settings, limit_users=options.limit_users) as source:
         _describe(source, run)
         if options.users_only:
             source.tables = {USERS.name: source.tables[USERS.name]}
+        if options.retry_rejects:
+            source.only = {name: quarantine.condition(one, retried) for name, one in source.tables.items()}
         rows = _stage(session, run, source, options.jobs)
         tables = source.tables
     locks = dict.fromkeys(["tenants", "users", *_WRITTEN_WITH_USERS[1:], "pagtive_user_map"], WRITE)
@@ -81,6 +89,9 @@ def _import(session: Session, run: Run, options: ImportOptions) -> None:
                 )
         with run.step("reconcile"):
             _reconcile(job)
+            quarantine.resolve(job)
+            if options.retry_rejects:
+                _note_left(job)
             job.tidy()
     if not options.dry_run:
         written = {table.target: _written(job, table.name) for table in TABLES if table.name in tables}
@@ -88,6 +99,18 @@ def _import(session: Session, run: Run, options: ImportOptions) -> None:
         # Statistics of whole pages help no query.
         small = {table.target: ", ".join(f.column for f in table.fields if not f.is_large) for table in TABLES[1:]}
         jobs.finish(session, run, written | with_users | {"pagtive_user_map": job.mapped}, small)
+
+
+def _note_left(job: Job) -> None:
+    """Say what a retry did not find: rows without a key, and rows that have another key now, or are gone."""
+    left = quarantine.left_open(job)
+    if left:
+        job.run.listener.note(
+            say(
+                "{count} row(s) that had no key, whose key was changed or that are gone stay open until a whole import",
+                count=left,
+            )
+        )
 
 
 def _written(job: Job, name: str) -> int:

@@ -5,7 +5,8 @@ What is kept is what the import reads: the source's other columns (a password, s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
@@ -17,6 +18,8 @@ from rollout.database import engine_for, quote
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from sqlalchemy import Connection
+
     from datamigrations.job import Job
     from datamigrations.mapping import Table
     from datamigrations.rules import Rule
@@ -27,6 +30,14 @@ COMMAND = "pagtive import"
 _BATCH = 500
 _WHOLE_BYTES = 100_000_000
 _CUT_BYTES = 10_000
+
+
+class Open(NamedTuple):
+    """A row still in quarantine; ``rivals``: it is there because another row has its key."""
+
+    table_name: str
+    source_key: str
+    rivals: bool
 
 
 def create(job: Job) -> None:
@@ -69,7 +80,7 @@ def reject(job: Job, table: Table, code: str, message: str, query: str, **values
 def keep(job: Job, source: SourceTable) -> int:
     """Write a table's rejected rows to ``rollout.quarantine``; return how many."""
     table = source.table
-    key = " || '/' || ".join(f"coalesce({_as_text(source, name)}, '')" for name in table.key)
+    key = _key({name: _as_text(source, name) for name in table.key})
     return job.execute(
         "INSERT INTO rollout.quarantine (run_id, table_name, source_key, reasons, message, source_row)"
         f" SELECT :run_id, {literal(table.name)}, {key}, r.reasons, r.message, {_whole_row(source)}"
@@ -77,6 +88,78 @@ def keep(job: Job, source: SourceTable) -> int:
         f" WHERE r.table_name = {literal(table.name)} ORDER BY s.n",
         run_id=job.run.run_id,
     )
+
+
+def _key(texts: dict[str, str]) -> str:
+    """Return SQL for a row's ``source_key`` from its key columns as text."""
+    return " || '/' || ".join(f"coalesce({value}, '')" for value in texts.values())
+
+
+def open_rows(connection: Connection) -> list[Open]:
+    """Return the rows of earlier runs that no run has taken since, one a key."""
+    return [Open(*row) for row in connection.execute(_OPEN)]
+
+
+def condition(source: SourceTable, rows: Iterable[Open]) -> str:
+    """Return the condition on a source table's rows (``s``) that they are open, or rivals of open ones for a key.
+
+    Rivals have to be read too: without the page ``1`` its duplicate ``01`` would take its place.
+    """
+    texts = {name: _source_text(source, name) for name in source.table.key}
+    mine = [row for row in rows if row.table_name == source.table.name]
+    first = {_plain(row.source_key.split("/")[0]) for row in mine if row.rivals}
+    plain = f"lower(regexp_replace({texts[source.table.key[0]]}, '[^0-9A-Za-z]', '', 'g'))"
+    return f"({_among(_key(texts), [row.source_key for row in mine])} OR {_among(plain, sorted(first))})"
+
+
+def _plain(key: str) -> str:
+    """Return what is the same in every way to write a uuid."""
+    return re.sub("[^0-9A-Za-z]", "", key).lower()
+
+
+def _among(value: str, keys: list[str]) -> str:
+    """Return the condition that a value is one of many; a subquery is hashed on every server."""
+    listed = ", ".join(map(literal, keys))
+    return f"{value} IN (SELECT unnest(ARRAY[{listed}]::text[]))"
+
+
+def _source_text(source: SourceTable, name: str) -> str:
+    """Return a column of the source as the text that ``_as_text`` makes of it once it is staged."""
+    column = source.columns[name]
+    return f"encode({column.expression}, 'escape')" if column.type == "bytea" else f"({column.expression})::text"
+
+
+def resolve(job: Job) -> None:
+    """Close the open rows that this run read again: it took them, or they are in quarantine anew.
+
+    A whole import has read every row there is, under whatever key.
+    """
+    whole = job.options.limit_users is None and not job.options.retry_rejects
+    for name, source in job.sources.items():
+        key = _key({column: _as_text(source, column) for column in source.table.key})
+        read = (
+            ""
+            if whole
+            else f" AND {_HAS_KEY} AND q.source_key IN (SELECT {key} FROM rollout.{source.table.staged} AS s)"
+        )
+        job.execute(
+            "UPDATE rollout.quarantine AS q SET resolved_by = :run_id"
+            f" WHERE q.table_name = {literal(name)} AND q.resolved_by IS NULL AND q.run_id <> :run_id{read}",
+            run_id=job.run.run_id,
+        )
+
+
+def left_open(job: Job) -> int:
+    """Count the rows of earlier runs that are open still."""
+    query = "SELECT count(*) FROM rollout.quarantine WHERE resolved_by IS NULL AND run_id <> :run_id"
+    return int(job.scalar(query, run_id=job.run.run_id))
+
+
+def reopen(connection: Connection, undone: str, run_id: str) -> None:
+    """Open again what a run had closed, and close what it had put here itself: run ``run_id`` takes it back."""
+    values = {"undone": undone, "run_id": run_id}
+    connection.execute(text("UPDATE rollout.quarantine SET resolved_by = :run_id WHERE run_id = :undone"), values)
+    connection.execute(text("UPDATE rollout.quarantine SET resolved_by = NULL WHERE resolved_by = :undone"), values)
 
 
 def _whole_row(source: SourceTable) -> str:
@@ -110,19 +193,19 @@ def reasons(job: Job) -> dict[str, int]:
     return {row[0]: int(row[1]) for row in rows}
 
 
-def rejects(settings: Settings, run_id: str | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the quarantined rows of one import run, or of the last one that was committed, in their order.
+def rejects(settings: Settings, run_id: str | None = None, *, everything: bool = False) -> Iterator[dict[str, Any]]:
+    """Yield the quarantined rows of one import run, or those still open, or ``everything``, in their order.
 
-    Each row: run_id, table_name, source_key, reasons (list), message, source_row (dict), quarantined_at. Streams.
+    Each row: run_id, table_name, source_key, reasons (list), message, source_row (dict), quarantined_at, resolved_by.
+    Streams.
     """
     engine = engine_for(settings.target)
     try:
         with engine.connect() as connection:
             if not memory.exists(connection):
                 return
-            run_id = run_id or connection.execute(_LAST_IMPORT, {"command": COMMAND}).scalar()
             rows = connection.execution_options(stream_results=True, yield_per=_BATCH).execute(
-                _REJECTS, {"run_id": run_id}
+                _REJECTS, {"run_id": run_id, "everything": everything}
             )
             for row in rows.mappings():
                 yield dict(row)
@@ -130,11 +213,15 @@ def rejects(settings: Settings, run_id: str | None = None) -> Iterator[dict[str,
         engine.dispose()
 
 
-_LAST_IMPORT = text(
-    "SELECT run_id FROM rollout.runs WHERE command = :command AND ok"
-    " AND NOT coalesce((record::jsonb ->> 'dry_run')::boolean, false) ORDER BY number DESC LIMIT 1"
+# Rows without a whole key cannot be told apart.
+_HAS_KEY = "'/' || source_key || '/' NOT LIKE '%//%'"
+_OPEN = text(
+    "SELECT table_name, source_key, bool_or(reasons && ARRAY['duplicate_key', 'duplicate_page'])"
+    f" FROM rollout.quarantine WHERE resolved_by IS NULL AND {_HAS_KEY} GROUP BY 1, 2 ORDER BY 1, 2"
 )
 _REJECTS = text(
-    "SELECT run_id, table_name, source_key, reasons, message, source_row, quarantined_at FROM rollout.quarantine"
-    " WHERE run_id = :run_id ORDER BY id"
+    "SELECT run_id, table_name, source_key, reasons, message, source_row, quarantined_at, resolved_by"
+    " FROM rollout.quarantine"
+    " WHERE CASE WHEN CAST(:run_id AS text) IS NULL THEN :everything OR resolved_by IS NULL ELSE run_id = :run_id END"
+    " ORDER BY id"
 )

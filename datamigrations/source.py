@@ -114,10 +114,14 @@ class Source:
     """One snapshot of the source: its tables, the queries that read them, and sessions that see the same."""
 
     def __init__(self, connection: Connection, tables: dict[str, SourceTable], limit_users: int | None) -> None:
-        """Keep the connection (inside its transaction) and what was found; export the snapshot."""
+        """Keep the connection (inside its transaction) and what was found; export the snapshot.
+
+        ``only``: of each table, the condition on its rows (``s``) that are read; all where there is none.
+        """
         self.connection = connection
         self.tables = tables
         self.limit_users = limit_users
+        self.only: dict[str, str] = {}
         self._snapshot = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
 
     @contextmanager
@@ -137,13 +141,15 @@ class Source:
         source = self.tables[name]
         columns = ", ".join(f"{column.expression} AS {quote(key)}" for key, column in source.columns.items())
         key = f"hashtext(s.{quote(source.table.key[0])}::text)"
-        only = f" WHERE (coalesce({key}, 0) & 2147483647) % {parts} = {part}" if parts > 1 else ""
-        return f"SELECT {columns} FROM {self._rows(source.table)} AS s{only}"
+        only = f" AND (coalesce({key}, 0) & 2147483647) % {parts} = {part}" if parts > 1 else ""
+        return f"SELECT {columns} FROM {self._rows(source.table)} AS s WHERE {self.only.get(name, 'true')}{only}"
 
     def count(self, name: str) -> int:
         """Count a table's rows in this snapshot."""
         rows = self._rows(self.tables[name].table)
-        return int(self.connection.execute(text(f"SELECT count(*) FROM {rows} AS s")).scalar_one())
+        query = f"SELECT count(*) FROM {rows} AS s WHERE {self.only.get(name, 'true')}"
+        # A key may have colons, which are no parameters.
+        return int(self.connection.execute(text(query.replace(":", "\\:"))).scalar_one())
 
     def _rows(self, table: Table) -> str:
         """Return the relation to read, under ``--limit-users`` the oldest users and what belongs to them."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from datamigrations import job as jobs
-from datamigrations import reconcile
+from datamigrations import quarantine, reconcile
 from datamigrations.mapping import TABLES, USERS
 from datamigrations.people import BELONGINGS, NEW_USER, SEEN, TAKEN_OVER
 from datamigrations.quarantine import COMMAND
@@ -89,6 +89,7 @@ def undo_run(settings: Settings, run: Run, run_id: str, *, discard_edits: bool =
                     undo.refuse_dependents()
                 with run.step("undo") as step:
                     run.result["tables"] = undo.take_back()
+                    quarantine.reopen(connection, run_id, run.run_id)
                     step.detail = say("{tables} tables", tables=len(tables))
             jobs.finish(session, run, {name: sum(counts.values()) for name, counts in run.result["tables"].items()})
     finally:

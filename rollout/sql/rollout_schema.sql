@@ -45,7 +45,8 @@ CREATE TABLE IF NOT EXISTS rollout.preexisting_objects (
     recorded_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- Rows that an import could not take, whole, with every reason.
+-- Rows that an import could not take, whole, with every reason. `resolved_by`: the run that took the row, or put it here
+-- anew; open without one.
 CREATE TABLE IF NOT EXISTS rollout.quarantine (
     id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     run_id         text NOT NULL,
@@ -54,7 +55,8 @@ CREATE TABLE IF NOT EXISTS rollout.quarantine (
     reasons        text[] NOT NULL,
     message        text NOT NULL,
     source_row     jsonb NOT NULL,
-    quarantined_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    quarantined_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    resolved_by    text
 );
 CREATE INDEX IF NOT EXISTS ix_quarantine_run_id ON rollout.quarantine (run_id, table_name);
 

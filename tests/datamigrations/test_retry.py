@@ -1,0 +1,138 @@
+"""``tool pagtive import --retry-rejects``: what is open in quarantine is read again, and settled once."""
+
+from __future__ import annotations
+
+import pytest
+
+from datamigrations.pagtive import ImportOptions, import_pagtive
+from datamigrations.quarantine import rejects
+from datamigrations.undo import undo_run
+from rollout.run import Listener, Run
+from tests.fixtures.pagtive import figures, imported, uid
+
+
+def listed(settings, *arguments, **options):
+    """Return table and key of quarantined rows."""
+    return [(row["table_name"], row["source_key"]) for row in rejects(settings, *arguments, **options)]
+
+
+@pytest.fixture
+def broken(settings, source):
+    """Import a source with one good user, and a bad one with a project and a page; return the run."""
+    source.user(1)
+    source.user(2, role="root")
+    source.page(source.project(2, uid(2)), 1)
+    source.user(3, role="root")
+    return imported(settings)
+
+
+OPEN = [("users", uid(2)), ("users", uid(3)), ("projects", uid(2, 1)), ("project_details", f"{uid(2, 1)}/1")]
+
+
+def test_mended_rows_come_with_what_depends_on_them(settings, source, target, broken):
+    """Only they are read; what is still wrong is open once; what was settled is kept."""
+    assert listed(settings) == OPEN
+    source.run("UPDATE users SET role = 'user' WHERE id = %s", uid(2))
+    source.user(4)
+    run = imported(settings, retry_rejects=True)
+    assert run.result["retried"] == len(OPEN)
+    assert figures(run, "users") == {"read": 2, "inserted": 1, "quarantined": 1}
+    assert figures(run, "projects") == figures(run, "project_details") == {"read": 1, "inserted": 1}
+    assert listed(settings) == [("users", uid(3))]
+    assert listed(settings, everything=True) == [*OPEN, ("users", uid(3))]
+    assert listed(settings, broken.run_id) == OPEN
+    assert target.one("SELECT count(*) FROM pagtive_user_map") == 2
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_second_retry_has_nothing_to_do(settings, source, touched):
+    """Once all is settled nothing is read, and no row is touched."""
+    source.run("UPDATE users SET role = 'user'")
+    imported(settings, retry_rejects=True)
+    before = touched()
+    run = imported(settings, retry_rejects=True)
+    assert (run.result["retried"], run.database, listed(settings)) == (0, "untouched", [])
+    assert touched() == before
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_dry_run_settles_nothing(settings, source, target):
+    """The figures are those of the retry; everything stays as it was."""
+    source.run("UPDATE users SET role = 'user'")
+    before = target.contents()
+    run = imported(settings, retry_rejects=True, dry_run=True)
+    assert figures(run, "users") == {"read": 2, "inserted": 2}
+    assert (listed(settings), target.contents()) == (OPEN, before)
+
+
+@pytest.mark.usefixtures("broken")
+def test_undo_opens_again(settings, source):
+    """What the retry had settled is open again, what it had put in quarantine is not."""
+    source.run("UPDATE users SET role = 'user' WHERE id = %s", uid(2))
+    retry = imported(settings, retry_rejects=True)
+    undo_run(settings, Run("pagtive undo"), retry.run_id)
+    assert listed(settings) == OPEN
+
+
+@pytest.mark.parametrize("source_server", ["text"], indirect=True)
+def test_a_duplicate_does_not_take_its_rivals_place(settings, source, target):
+    """A page ``01`` that is retried is still the duplicate of ``1``, which stays as it is."""
+    source.user(1)
+    project = source.project(1, uid(1))
+    source.page(project, "1", html="first")
+    source.page(project, "01", html="second", created_at="2024-03-03", updated_at="2025-01-01")
+    imported(settings)
+    assert listed(settings) == [("project_details", f"{project}/01")]
+    run = imported(settings, retry_rejects=True)
+    assert figures(run, "project_details") == {"read": 2, "unchanged": 1, "quarantined": 1}
+    assert target.run("SELECT html FROM pagtive_project_details") == [("first",)]
+    assert listed(settings) == [("project_details", f"{project}/01")]
+
+
+@pytest.mark.usefixtures("broken")
+def test_only_a_whole_import_settles_rows_that_are_gone(settings, source):
+    """A row under another key cannot be told from one that was deleted: it stays open, and that is said."""
+    source.run("DELETE FROM users WHERE id = %s", uid(3))
+    imported(settings, retry_rejects=True)
+    assert ("users", uid(3)) in listed(settings)
+    imported(settings)
+    assert ("users", uid(3)) not in listed(settings)
+
+
+class Notes(Listener):
+    """Keeps what is said."""
+
+    def __init__(self):
+        """Begin with nothing."""
+        self.heard = []
+
+    def note(self, message):
+        """Keep a line."""
+        self.heard.append(str(message))
+
+
+def notes(settings):
+    """Retry; return what was said."""
+    heard = Notes()
+    import_pagtive(settings, Run("pagtive import", listener=heard), ImportOptions(retry_rejects=True))
+    return heard.heard
+
+
+@pytest.mark.parametrize("source_server", ["text"], indirect=True)
+def test_rows_without_a_key_wait_for_a_whole_import(settings, source):
+    """Of two pages without a number one is mended: a retry cannot tell them apart, loses neither, and says so."""
+    source.user(1)
+    project = source.project(1, uid(1))
+    source.run("ALTER TABLE project_details DROP CONSTRAINT IF EXISTS project_details_pkey")
+    source.run("ALTER TABLE project_details ALTER page_id DROP NOT NULL")
+    source.page(project, None, html="a")
+    source.page(project, None, html="b")
+    source.user(2, role="root")
+    imported(settings)
+    source.run("UPDATE project_details SET page_id = '1' WHERE html = 'a'")
+    source.run("UPDATE users SET role = 'user'")
+    assert any(line.startswith("2 row(s) that had no key") for line in notes(settings))
+    assert listed(settings) == [("project_details", f"{project}/")] * 2
+    assert any("nothing to retry" in line for line in notes(settings))
+    assert figures(imported(settings), "project_details") == {"read": 2, "inserted": 1, "quarantined": 1}
+    assert listed(settings) == [("project_details", f"{project}/")]
