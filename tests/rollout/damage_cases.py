@@ -515,9 +515,9 @@ def data(manifest: Manifest, keys: list[str]) -> Iterator[Case]:
         if key.startswith("sequence "):
             name, owner = key.removeprefix("sequence "), manifest.objects[key]["owned_by"]
             table, column = owner.split(".")
-            row = _row(table, {column: "7"} if table != "lawyer_levels" else {}, manifest)
-            sql = f"{row if table != 'lawyer_levels' else ''}; SELECT setval('{name}', 5)"
+            row = "" if table == "lawyer_levels" else _row(table, {column: "7"}, manifest)
             # RESTART first: of a sequence that has a new file in this transaction, setval() is rolled back too.
+            sql = f"{row}; ALTER SEQUENCE {name} RESTART; SELECT setval('{name}', 5)"
             end = f"ALTER SEQUENCE {name} RESTART; SELECT setval('{name}', {manifest.objects[key]['max']})"
             yield Case("sequence at its end", end, (name,), area="data")
             yield Case("sequence behind its column", f"{REPLICA}{sql}", (name,), area="data")
