@@ -6,12 +6,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from databases import create_legacy, environment, run_sql
 from measuring import BIN, Measured, compare, timed, told, within
-from upgrade import run_sql
 
 from rollout.database import engine_for
 from rollout.embedded import EmbeddedServer
-from rollout.sample_data import create_legacy_schema, fill_legacy
 
 CREATE_RATIO, PROOF_RATIO, MEMORY = 1.1, 1.3, 200.0
 JOBS = "2"
@@ -20,12 +19,7 @@ JOBS = "2"
 def measure(*, users: int, rounds: int) -> bool:
     """Fill a legacy database once; dump it, and restore the dump, in turns with the tool."""
     with tempfile.TemporaryDirectory() as scratch, EmbeddedServer(options={"shared_buffers": "512MB"}) as server:
-        run_sql(server, "postgres", "CREATE DATABASE legacy")
-        engine = engine_for(server.server("legacy"))
-        with engine.begin() as connection:
-            create_legacy_schema(connection)
-            fill_legacy(connection, users=users, cases=users)
-        engine.dispose()
+        create_legacy(server, "legacy", users=users)
         run_sql(server, "legacy", "VACUUM ANALYZE")
         size = _size(server)
         figures = [_round(server, Path(scratch), number) for number in range(rounds)]
@@ -53,22 +47,19 @@ def _size(server: EmbeddedServer) -> int:
 def _round(server: EmbeddedServer, scratch: Path, number: int) -> tuple[Measured, ...]:
     """Measure once: pg_dump, create, its own step, pg_restore, verify, its own steps."""
     legacy, here = server.server("legacy"), scratch / str(number)
-    url = server.url.removesuffix("/postgres") + "/legacy"
-    environment = {"DATABASE_URL": url, "ROLLOUT_DIR": str(here)}
+    ours = environment(server, "legacy", here)
     here.mkdir()
     dump = [server.bin / "pg_dump", "-Fd", f"-j{JOBS}", "-Z1", "-f", here / "plain"]
     plain = timed(dump, legacy.environment())
     run_sql(server, "postgres", "CHECKPOINT")
-    created, inside = _told([BIN / "tool", "backup", "create", "--no-proof", "--json"], environment, {"backup"})
+    created, inside = _told([BIN / "tool", "backup", "create", "--no-proof", "--json"], ours, {"backup"})
     backup = next((here / "backups").iterdir())
     shutil.rmtree(here / "plain")
     run_sql(server, "postgres", "CREATE DATABASE plain TEMPLATE template0", "CHECKPOINT")
     restore = [server.bin / "pg_restore", f"-j{JOBS}", "-d", "plain", backup / "dump"]
     restored = timed(restore, server.server("plain").environment())
     run_sql(server, "postgres", "DROP DATABASE plain", "CHECKPOINT")
-    proven, proof = _told(
-        [BIN / "tool", "backup", "verify", str(backup), "--json"], environment, {"restore", "compare"}
-    )
+    proven, proof = _told([BIN / "tool", "backup", "verify", str(backup), "--json"], ours, {"restore", "compare"})
     run_sql(server, "postgres", "CHECKPOINT")
     shutil.rmtree(here)
     return plain, created, inside, restored, proven, proof

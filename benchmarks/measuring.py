@@ -29,43 +29,36 @@ class Measured:
 
 def timed(command: Sequence[str | Path], environment: dict[str, str]) -> Measured:
     """Run a command to its end; raise where it fails."""
+    output, code, measured = _run(command, environment, stderr=subprocess.STDOUT)
+    if code:
+        raise SystemExit(f"{command} failed ({code}):\n{output.decode(errors='replace')[-2000:]}")
+    return measured
+
+
+def told(command: Sequence[str | Path], environment: dict[str, str]) -> tuple[dict[str, Any], Measured]:
+    """Run a command of ours with ``--json``; return what it says, and its measures; raise where it fails."""
+    output, code, measured = _run(command, environment, stderr=subprocess.DEVNULL)
+    values: dict[str, Any] = json.loads(output)
+    assert code == 0, values
+    return values, measured
+
+
+def _run(command: Sequence[str | Path], environment: dict[str, str], *, stderr: int) -> tuple[bytes, int, Measured]:
+    """Run a command to its end; return its output, its exit code, and its measures."""
     begin = time.perf_counter()
     process = subprocess.Popen(
         command,
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=stderr,
     )
     assert process.stdout is not None
     output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     process.stdout.close()
-    seconds = time.perf_counter() - begin
-    if process.returncode:
-        raise SystemExit(f"{command} failed ({process.returncode}):\n{output.decode(errors='replace')[-2000:]}")
-    return Measured(seconds, usage.ru_maxrss * 1024)
-
-
-def told(command: Sequence[str | Path], environment: dict[str, str]) -> tuple[dict[str, Any], Measured]:
-    """Run a command of ours with ``--json``; return what it says, and its measures; raise where it fails."""
-    begin = time.perf_counter()
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    values: dict[str, Any] = json.loads(process.stdout.read())
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    process.stdout.close()
-    assert process.returncode == 0, values
-    return values, Measured(time.perf_counter() - begin, usage.ru_maxrss * 1024)
+    return output, process.returncode, Measured(time.perf_counter() - begin, usage.ru_maxrss * 1024)
 
 
 def compare(name: str, ours: list[Measured], theirs: list[Measured], limit: float) -> bool:

@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from databases import run_sql
 from measuring import BIN, Measured, compare, told, within
-from upgrade import run_sql
 
 from rollout.database import engine_for
 from rollout.embedded import EmbeddedServer

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import tempfile
 
+from databases import create_legacy, environment, run_sql
 from measuring import BIN, Measured, timed, within
-from upgrade import run_sql
 
-from rollout.database import engine_for
 from rollout.embedded import EmbeddedServer
-from rollout.sample_data import create_legacy_schema, fill_legacy
 
 ROLLBACK, RECEIPT, MEMORY = 10.0, 5.0, 200.0
 SETTINGS = {"shared_buffers": "512MB", "max_wal_size": "4GB"}
@@ -21,22 +19,17 @@ SETTINGS = {"shared_buffers": "512MB", "max_wal_size": "4GB"}
 WORK = (
     (
         "INSERT INTO user_accounts (user_id, type, provider, provider_account_id, is_primary, is_verified)"
-        " SELECT id, 'oauth', 'google', 'g' || id, true, true FROM users WHERE id < '19'"
+        " SELECT id, 'oauth', 'google', 'g' || id, true, true FROM users WHERE id::text < '19'"
     ),
-    "INSERT INTO pagtive_projects (user_id, project_name) SELECT id, 'page' FROM users WHERE id < '19'",
-    "UPDATE users SET avatar_url = 'https://example.com/' || id WHERE id < '0d'",
+    "INSERT INTO pagtive_projects (user_id, project_name) SELECT id, 'page' FROM users WHERE id::text < '19'",
+    "UPDATE users SET avatar_url = 'https://example.com/' || id WHERE id::text < '0d'",
 )
 
 
 def measure(*, users: int, rounds: int) -> bool:
     """Upgrade a legacy database once, then show the receipt and roll back on copies of it."""
     with tempfile.TemporaryDirectory() as scratch, EmbeddedServer(options=SETTINGS) as server:
-        run_sql(server, "postgres", "CREATE DATABASE upgraded")
-        engine = engine_for(server.server("upgraded"))
-        with engine.begin() as connection:
-            create_legacy_schema(connection)
-            fill_legacy(connection, users=users, cases=users)
-        engine.dispose()
+        create_legacy(server, "upgraded", users=users)
         _tool(server, "upgraded", scratch, "migrate", "--no-backup", "--yes")
         run_sql(server, "upgraded", *WORK, "VACUUM ANALYZE")
         receipts: list[Measured] = []
@@ -57,5 +50,4 @@ def measure(*, users: int, rounds: int) -> bool:
 
 def _tool(server: EmbeddedServer, dbname: str, scratch: str, *arguments: str) -> Measured:
     """Run the command line on a database of the server."""
-    url = server.url.removesuffix("/postgres") + f"/{dbname}"
-    return timed([BIN / "tool", *arguments], {"DATABASE_URL": url, "ROLLOUT_DIR": scratch})
+    return timed([BIN / "tool", *arguments], environment(server, dbname, scratch))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from databases import create_legacy, environment, run_sql
 from measuring import BIN, Measured, compare, timed, within
 
 from rollout import plan, preview
 from rollout.adopt import baseline_objects
-from rollout.database import engine_for
 from rollout.embedded import EmbeddedServer
-from rollout.sample_data import create_legacy_schema, fill_legacy
 
 RATIO, MEMORY = 1.5, 200.0
 
@@ -19,12 +18,7 @@ RATIO, MEMORY = 1.5, 200.0
 def measure(*, users: int, rounds: int) -> bool:
     """Fill a legacy database once, then upgrade copies of it in turns."""
     with tempfile.TemporaryDirectory() as scratch, EmbeddedServer(options={"shared_buffers": "512MB"}) as server:
-        run_sql(server, "postgres", "CREATE DATABASE legacy")
-        engine = engine_for(server.server("legacy"))
-        with engine.begin() as connection:
-            create_legacy_schema(connection)
-            fill_legacy(connection, users=users, cases=users)
-        engine.dispose()
+        create_legacy(server, "legacy", users=users)
         run_sql(server, "legacy", "VACUUM ANALYZE")
         script = Path(scratch) / "upgrade.sql"
         script.write_text(_script(), encoding="utf-8")
@@ -50,16 +44,6 @@ def _on_copy(server: EmbeddedServer, scratch: str, command: list[str | Path]) ->
     """Run a command on a fresh copy of the legacy database."""
     run_sql(server, "postgres", "DROP DATABASE IF EXISTS copy", "CREATE DATABASE copy TEMPLATE legacy", "CHECKPOINT")
     copy = server.server("copy")
-    url = server.url.removesuffix("/postgres") + "/copy"
     programs = {"psql": server.bin / "psql"}
     command = [programs.get(str(command[0]), command[0]), *command[1:]]
-    return timed(command, {"DATABASE_URL": url, "ROLLOUT_DIR": scratch, **copy.environment()})
-
-
-def run_sql(server: EmbeddedServer, dbname: str, *statements: str) -> None:
-    """Run statements in autocommit."""
-    engine = engine_for(server.server(dbname))
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        for statement in statements:
-            connection.exec_driver_sql(statement)
-    engine.dispose()
+    return timed(command, environment(server, "copy", scratch) | copy.environment())

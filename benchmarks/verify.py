@@ -5,13 +5,11 @@ from __future__ import annotations
 import statistics
 import tempfile
 
+from databases import create_legacy, environment, run_sql
 from measuring import BIN, compare, timed, within
-from upgrade import run_sql
 
 from rollout import adopt, plan
-from rollout.database import engine_for
 from rollout.embedded import EmbeddedServer
-from rollout.sample_data import create_legacy_schema, fill_legacy
 
 SECONDS, RATIO, MEMORY = 10.0, 3.0, 150.0
 
@@ -22,25 +20,19 @@ READ = ("roles", "user_roles")
 def measure(*, users: int, rounds: int) -> bool:
     """Upgrade a legacy database once; verify it, copy it to nowhere and verify it deeply, in turns."""
     with tempfile.TemporaryDirectory() as scratch, EmbeddedServer(options={"shared_buffers": "512MB"}) as server:
-        run_sql(server, "postgres", "CREATE DATABASE legacy")
-        engine = engine_for(server.server("legacy"))
-        with engine.begin() as connection:
-            create_legacy_schema(connection)
-            fill_legacy(connection, users=users, cases=users)
-        engine.dispose()
+        create_legacy(server, "legacy", users=users)
         database = server.server("legacy")
-        url = server.url.removesuffix("/postgres") + "/legacy"
-        environment = {"DATABASE_URL": url, "ROLLOUT_DIR": scratch}
-        timed([BIN / "tool", "migrate", "--no-backup", "--yes"], environment)
+        ours = environment(server, "legacy", scratch)
+        timed([BIN / "tool", "migrate", "--no-backup", "--yes"], ours)
         run_sql(server, "legacy", "VACUUM ANALYZE")
         tables = [*adopt.WRITTEN, *adopt.our_tables(plan.history()[-1].id), *READ]
         copies = [part for table in tables for part in ("-c", f"COPY public.{table} TO '/dev/null'")]
         copy = [server.bin / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", *copies]
         plain, copied, deep = [], [], []
         for _ in range(rounds):
-            plain.append(timed([BIN / "tool", "verify"], environment))
+            plain.append(timed([BIN / "tool", "verify"], ours))
             copied.append(timed(copy, database.environment()))
-            deep.append(timed([BIN / "tool", "verify", "--deep"], environment))
+            deep.append(timed([BIN / "tool", "verify", "--deep"], ours))
     print(f"{users} users, {users} cases")
     results = (
         within("tool verify", statistics.median(one.seconds for one in plain), SECONDS, "s"),

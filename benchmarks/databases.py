@@ -1,0 +1,37 @@
+"""Databases to measure on: a filled legacy one, and how a command reaches a database of the server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rollout.database import engine_for
+from rollout.sample_data import create_legacy_schema, fill_legacy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rollout.embedded import EmbeddedServer
+
+
+def run_sql(server: EmbeddedServer, dbname: str, *statements: str) -> None:
+    """Run statements in autocommit."""
+    engine = engine_for(server.server(dbname))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+def create_legacy(server: EmbeddedServer, dbname: str, *, users: int) -> None:
+    """Create a legacy database with so many users, and as many cases."""
+    run_sql(server, "postgres", f"CREATE DATABASE {dbname}")
+    engine = engine_for(server.server(dbname))
+    with engine.begin() as connection:
+        create_legacy_schema(connection)
+        fill_legacy(connection, users=users, cases=users)
+    engine.dispose()
+
+
+def environment(server: EmbeddedServer, dbname: str, directory: str | Path) -> dict[str, str]:
+    """Return what points ``tool`` to a database, and its files to a directory."""
+    return {"DATABASE_URL": f"{server.url.removesuffix('/postgres')}/{dbname}", "ROLLOUT_DIR": str(directory)}
