@@ -18,7 +18,6 @@ from rollout.errors import (
     ROLLED_BACK,
     UNTOUCHED,
     Interrupted,
-    LockNotAcquired,
     MigrationFailed,
     PreflightFailed,
 )
@@ -185,12 +184,9 @@ def _translated() -> Iterator[None]:
         state = sqlstate(error)
         if state == QUERY_CANCELED and "user request" in first_line(error):
             raise Interrupted from error
-        if state in {transaction.LOCK_NOT_AVAILABLE, transaction.DEADLOCK_DETECTED}:
-            raise LockNotAcquired(
-                say("a lock did not come in time: {reason}", reason=first_line(error)),
-                hint=say("Run this again when less is going on, or raise ROLLOUT_LOCK_TIMEOUT."),
-                database=ROLLED_BACK,
-            ) from error
+        locked = transaction.no_lock(error)
+        if locked is not None:
+            raise locked from error
         if state == "42501":
             raise PreflightFailed(
                 say("a right is missing: {reason}", reason=first_line(error)),

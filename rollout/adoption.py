@@ -12,8 +12,8 @@ from sqlalchemy.exc import DBAPIError
 from rollout import adopt as objects
 from rollout import catalog, environment, manifest, memory, mending, plan, transaction, verify
 from rollout.checks.registry import CHECKS, Area, run_checks
-from rollout.database import VERSION_TABLE, describe, engine_for, first_line, server_major, sqlstate
-from rollout.errors import CHANGED, ROLLED_BACK, LockNotAcquired, MigrationFailed, PreflightFailed
+from rollout.database import VERSION_TABLE, describe, engine_for, first_line, server_major
+from rollout.errors import CHANGED, LockNotAcquired, MigrationFailed, PreflightFailed
 from rollout.findings import ERROR
 from rollout.messages import say
 
@@ -225,10 +225,6 @@ def _mend(session: memory.Session, wanted: list[str]) -> None:
 def _not_mended(statement: str, error: DBAPIError) -> LockNotAcquired | MigrationFailed:
     """Say which statement the server refused, and why."""
     refused = say("the server refused {statement} {reason}", statement=statement, reason=first_line(error))
-    if sqlstate(error) in {transaction.LOCK_NOT_AVAILABLE, transaction.DEADLOCK_DETECTED}:
-        return LockNotAcquired(
-            refused,
-            hint=say("Run this again when less is going on, or raise ROLLOUT_LOCK_TIMEOUT."),
-            database=ROLLED_BACK,
-        )
-    return MigrationFailed(refused, hint=say("Mend the rows or the object that it names, then run this again."))
+    return transaction.no_lock(error, refused) or MigrationFailed(
+        refused, hint=say("Mend the rows or the object that it names, then run this again.")
+    )

@@ -19,7 +19,6 @@ from rollout.errors import (
     ROLLED_BACK,
     AuditFailed,
     Interrupted,
-    LockNotAcquired,
     MigrationFailed,
     RollbackFailed,
     RolloutError,
@@ -215,12 +214,9 @@ def _translated(run: Run, steps: plan.Plan) -> Iterator[None]:
         raise Interrupted from None
     except SQLAlchemyError as error:
         state = sqlstate(error)
-        if state in {transaction.LOCK_NOT_AVAILABLE, transaction.DEADLOCK_DETECTED}:
-            raise LockNotAcquired(
-                say("a lock did not come in time: {reason}", reason=first_line(error)),
-                hint=say("Run this again when less is going on, or raise ROLLOUT_LOCK_TIMEOUT."),
-                database=ROLLED_BACK,
-            ) from error
+        locked = transaction.no_lock(error)
+        if locked is not None:
+            raise locked from error
         reason = first_line(error)
         if state == DEPENDENT_OBJECTS and isinstance(error, DBAPIError):
             detail = getattr(getattr(error.orig, "diag", None), "message_detail", None) or ""

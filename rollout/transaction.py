@@ -88,6 +88,20 @@ def _end_with_us(connection: Connection) -> None:
     connection.exec_driver_sql("RELEASE SAVEPOINT before_check_interval")
 
 
+def no_lock(error: BaseException, message: str = "") -> LockNotAcquired | None:
+    """Return what to raise where a statement of ours did not get its lock, and so was rolled back; None otherwise.
+
+    ``message``: what is said of it, where the server's own words are not enough.
+    """
+    if sqlstate(error) not in {LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED}:
+        return None
+    return LockNotAcquired(
+        message or say("a lock did not come in time: {reason}", reason=first_line(error)),
+        hint=say("Run this again when less is going on, or raise ROLLOUT_LOCK_TIMEOUT."),
+        database=ROLLED_BACK,
+    )
+
+
 def _roll_back(connection: Connection) -> None:
     """Roll back; a server that is gone has done so already."""
     try:
