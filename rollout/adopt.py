@@ -162,14 +162,13 @@ def find(key: str, definition: Definition, there: Catalog) -> Definition | None:
     kind = key.split(" ", 1)[0]
     if kind not in {"constraint", "index"}:
         return None
-    return next(
-        (
-            other
-            for name, other in there.items()
-            if name.startswith(kind + " ") and catalog.definition_of(other) == catalog.definition_of(definition)
-        ),
-        None,
+    wanted = catalog.definition_of(definition)
+    alike = (
+        other
+        for name, other in there.items()
+        if name.startswith(kind + " ") and other["table"] == wanted["table"] and catalog.definition_of(other) == wanted
     )
+    return next(alike, None)
 
 
 def _table_differences(table: str, wanted: manifest.Manifest, there: Catalog) -> Iterator[str]:

@@ -57,7 +57,7 @@ def canonical(value: Any) -> Any:
     ``x IN ('a', 'b')`` on a varchar is written with one cast of the whole list at first, and with one for each element
     once that has been read again; both mean the same.
     """
-    if not isinstance(value, str):
+    if not isinstance(value, str) or "(ARRAY[" not in value:
         return value
     return _LIST.sub(lambda found: f"ARRAY[{_ELEMENT.sub(lambda one: f'({one[0]})::text', found[1])}]", value)
 

@@ -8,6 +8,7 @@ newer checkout.
 from __future__ import annotations
 
 import io
+from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from rollout import plan
 from rollout.database import VERSION_TABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
 
     from sqlalchemy import Connection
 
@@ -31,7 +32,7 @@ WHERE revision = :revision
 """
 
 
-def remember(connection: Connection, applied: Iterable[plan.Revision], kept: Collection[str]) -> None:
+def remember(connection: Connection, applied: Iterable[plan.Revision], kept: frozenset[str]) -> None:
     """Keep the place and the downgrade of revisions that were just applied.
 
     ``kept``: objects (manifest keys) that were there before us; their scripts leave them alone.
@@ -52,8 +53,22 @@ def remember(connection: Connection, applied: Iterable[plan.Revision], kept: Col
         connection.execute(text(_REMEMBER), rows)
 
 
-def downgrade_sql(revision: plan.Revision, kept: Collection[str]) -> str:
-    """Return the SQL that takes one revision back, version table and memory with it; run it inside a transaction.
+def downgrade_sql(revision: plan.Revision, kept: frozenset[str]) -> str:
+    """Return the SQL that takes one revision back, version table and memory with it; run it inside a transaction."""
+    before = _before(revision)
+    version = f"UPDATE public.{VERSION_TABLE} SET version_num = '{before}' WHERE version_num = '{revision.id}';"
+    return (
+        f"-- {revision.id} ({revision.family}): {revision.summary}\n"
+        "SET LOCAL search_path = public;\n"
+        f"{_script(revision.id, kept)}\n"
+        f"DELETE FROM rollout.applied_revisions WHERE revision = '{revision.id}';\n"
+        f"{version if before else f'DROP TABLE public.{VERSION_TABLE};'}\n"
+    )
+
+
+@cache
+def _script(revision: str, kept: frozenset[str]) -> str:
+    """Return what a revision's downgrade would run, as SQL; a rehearsal and a demo upgrade more than once.
 
     Written by Alembic's own offline mode, on a context beside the one that may be running: to be called when no
     revision is being run. https://alembic.sqlalchemy.org/en/latest/offline.html
@@ -66,16 +81,8 @@ def downgrade_sql(revision: plan.Revision, kept: Collection[str]) -> str:
         opts={"as_sql": True, "output_buffer": buffer, "literal_binds": True, "preexisting": kept},
     )
     with Operations.context(context):
-        plan.scripts().get_revision(revision.id).module.downgrade()
-    before = _before(revision)
-    version = f"UPDATE public.{VERSION_TABLE} SET version_num = '{before}' WHERE version_num = '{revision.id}';"
-    return (
-        f"-- {revision.id} ({revision.family}): {revision.summary}\n"
-        "SET LOCAL search_path = public;\n"
-        f"{buffer.getvalue().strip()}\n"
-        f"DELETE FROM rollout.applied_revisions WHERE revision = '{revision.id}';\n"
-        f"{version if before else f'DROP TABLE public.{VERSION_TABLE};'}\n"
-    )
+        plan.scripts().get_revision(revision).module.downgrade()
+    return buffer.getvalue().strip()
 
 
 def _before(revision: plan.Revision) -> str | None:

@@ -108,9 +108,11 @@ def no_index_is_there_twice(subject: Subject) -> Iterator[Finding]:
 
 def _begins(index: Index, other: Index) -> bool:
     """Tell whether a longer index begins with all that a plain one has."""
-    plain = index.method == other.method == "btree" and not (index.unique or index.expression or other.expression)
-    alike = (index.table, index.predicate) == (other.table, other.predicate) and index.usable and other.usable
-    return plain and alike and len(index.parts) < len(other.parts) and other.parts[: len(index.parts)] == index.parts
+    if index.table != other.table or index.unique or not index.method == other.method == "btree":
+        return False
+    plain = not (index.expression or other.expression) and index.usable and other.usable
+    alike = index.predicate == other.predicate and len(index.parts) < len(other.parts)
+    return plain and alike and other.parts[: len(index.parts)] == index.parts
 
 
 def _twice(indexes: list[Row[Any]], ours: set[str]) -> Iterator[Finding]:
