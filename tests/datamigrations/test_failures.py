@@ -90,7 +90,14 @@ def refused(run, code, database="untouched"):
     return str(run.error.message)
 
 
-@pytest.mark.parametrize("table", ["users", "projects", "project_details"])
+@pytest.mark.parametrize(
+    "table",
+    [
+        "users",
+        pytest.param("projects", marks=pytest.mark.exhaustive),
+        pytest.param("project_details", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_required_table_is_missing(settings, source, target_server, table):
     """The message names it, and nothing was written, not even into our memory of quarantined rows."""
     before = picture(target_server)
@@ -331,7 +338,7 @@ def test_a_whole_server_goes_away(settings, source, target, source_gate, side):
     imported(settings)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive)])
 def test_ctrl_c_in_the_merge(settings, source, target_server, gate, tmp_path, number):  # noqa: PLR0917
     """The command ends with 130, and the target is as it was."""
     some_rows(source)

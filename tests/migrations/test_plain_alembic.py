@@ -274,6 +274,7 @@ def test_the_script_for_a_clean_legacy_database(make_database, alembic, settings
     assert of_the_baseline(after.lost(before)) == after.lost(before)
 
 
+@pytest.mark.exhaustive
 def test_the_script_of_plan_remembers_what_was_there(legacy, alembic, settings_for):
     """``tool plan --sql`` looks at the database: an older feishu_auths is kept, and stays ours to keep for ever."""
     before = picture(legacy)

@@ -90,7 +90,14 @@ def test_no_for_an_answer(legacy, settings_for):
     assert query(legacy, "SELECT to_regnamespace('rollout')") is None
 
 
-@pytest.mark.parametrize("family", ["auth", "credits", "pagtive"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param("auth", marks=pytest.mark.exhaustive),
+        pytest.param("credits", marks=pytest.mark.exhaustive),
+        "pagtive",
+    ],
+)
 def test_half_migrated_by_hand(upgrade_by_hand, settings_for, family):
     """It stands at its last whole family; upgrade makes the rest, rollback takes that back and leaves the others."""
     server = upgrade_by_hand(family)
@@ -127,6 +134,7 @@ def _versions(before, server):
     return f"{before.contents['public.lawsker_schema_version']} → {now}"
 
 
+@pytest.mark.exhaustive
 def test_a_table_of_a_later_family(legacy, settings_for):
     """One table made by hand does not make a family; it is taken as it is, and outlives a rollback."""
     by_hand(legacy, "user_memberships")

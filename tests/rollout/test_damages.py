@@ -1,6 +1,6 @@
 """The damage suite: verify names the damaged object, whatever is done to whatever of ours, and says how to mend it.
 
-By default a sample runs, the same each time, with every kind of damage in it; ``make test-damages`` runs them all
+By default a sample runs, the same each time, with every kind of damage in it; ``make test-exhaustive`` runs them all
 (thousands, several minutes).
 """
 

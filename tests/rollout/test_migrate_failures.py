@@ -143,7 +143,15 @@ def test_kill_9(gated, postgres, tmp_path):
     assert query(gated.server, "SELECT count(*) FROM rollout.runs WHERE ok IS NULL") == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive),
+        signal.SIGTERM,
+        pytest.param(signal.SIGHUP, marks=pytest.mark.exhaustive),
+    ],
+    ids=lambda number: number.name,
+)
 def test_a_signal_in_mid_upgrade(gated, tmp_path, number):
     """Ctrl-C, SIGTERM, a closed terminal: exit code 130; the statement that still waits on the server is cancelled."""
     before = picture(gated.server)
@@ -164,6 +172,7 @@ def test_a_signal_in_mid_upgrade(gated, tmp_path, number):
     assert json.loads((tmp_path / "var/reports" / f"{values['run_id']}.json").read_text())["exit_code"] == 130
 
 
+@pytest.mark.exhaustive
 def test_a_signal_while_waiting_for_a_table(legacy, tmp_path):
     """Also the wait for the first lock ends at once, and is cancelled on the server."""
     holder = psycopg2.connect(**legacy.parameters)
@@ -199,6 +208,7 @@ def test_a_signal_during_the_backup(legacy, tmp_path):
         holder.close()
 
 
+@pytest.mark.exhaustive
 def test_the_session_is_terminated(gated, settings_for):
     """An administrator ends our session half-way."""
     before, settings = picture(gated.server), settings_for(gated.server, lock_timeout=60.0)
@@ -291,6 +301,7 @@ def test_another_run_was_faster(legacy, settings_for, monkeypatch):
     )
 
 
+@pytest.mark.exhaustive
 def test_a_session_that_is_silent_keeps_the_lock(legacy, postgres, settings_for, monkeypatch):
     """``idle_session_timeout`` of the database (14 and newer) does not end the session that holds the lock."""
     if postgres.major >= 14:
@@ -315,6 +326,7 @@ def test_ctrl_c_at_a_question(legacy, command, monkeypatch):
     assert "Traceback" not in result.output
 
 
+@pytest.mark.exhaustive
 def test_a_statement_takes_too_long(gated, settings_for):
     """``ROLLOUT_STATEMENT_TIMEOUT`` ends it: a failure like any other, not an interruption."""
     before, settings = picture(gated.server), settings_for(gated.server, lock_timeout=60.0, statement_timeout=1.5)
@@ -512,6 +524,7 @@ def test_commit_itself_is_lost(legacy, lossy, settings_for):
     assert_recorded(legacy, run, code=8)
 
 
+@pytest.mark.exhaustive
 def test_the_answer_to_commit_is_lost_and_nobody_can_be_asked(lossy, settings_for):
     """Exit code 20, unknown, and the statement to ask with when the server is back."""
     proxy = lossy("answer", gone=True)

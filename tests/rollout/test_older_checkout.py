@@ -46,7 +46,12 @@ def checkout(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "command",
-    [("tool", "status"), ("tool", "migrate"), ("tool", "rollback", "--to", "auth"), ("alembic", "current")],
+    [
+        pytest.param(("tool", "status"), marks=pytest.mark.exhaustive),
+        ("tool", "migrate"),
+        pytest.param(("tool", "rollback", "--to", "auth"), marks=pytest.mark.exhaustive),
+        pytest.param(("alembic", "current"), marks=pytest.mark.exhaustive),
+    ],
     ids=" ".join,
 )
 def test_what_it_does_not_know_is_explained(migrated, checkout, command):

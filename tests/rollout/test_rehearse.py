@@ -124,6 +124,7 @@ def test_an_upgrade_that_would_fail_is_found(saved, legacy, command):
     assert copies(legacy) == 0
 
 
+@pytest.mark.exhaustive
 def test_a_check_that_fails_ends_the_rehearsal(saved, legacy, monkeypatch):
     """A check that fails after the upgrade is the rehearsal's end: exit code 9, with the stage in the report."""
     settings, path = saved
@@ -152,7 +153,7 @@ def test_no_room_for_a_copy(saved, legacy, monkeypatch):
     assert copies(legacy) == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive), signal.SIGKILL])
 def test_stopped_in_the_middle(saved, legacy, tmp_path, number):
     """Ctrl-C drops the copy; after `kill -9` the next run does. The target is as it was."""
     _, path = saved

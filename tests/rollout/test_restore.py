@@ -308,7 +308,9 @@ def test_answer_no(saved, target):
     assert is_untouched(target)
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, RuntimeError])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt, pytest.param(SystemExit, marks=pytest.mark.exhaustive), RuntimeError]
+)
 def test_anything_that_goes_wrong_in_between(saved, target, error):
     """Ctrl-C, or even a bug, while it asks: the new database is dropped, the original is as it was."""
     settings, path = saved
@@ -667,7 +669,10 @@ def test_interrupted_too_late(saved, target, monkeypatch):
     assert query(target, "SELECT count(*) FROM t") == 100
 
 
-@pytest.mark.parametrize(("where", "restored"), [("confirm", False), ("terminate", False), ("_tell", True)])
+@pytest.mark.parametrize(
+    ("where", "restored"),
+    [pytest.param("confirm", False, marks=pytest.mark.exhaustive), ("terminate", False), ("_tell", True)],
+)
 def test_killed(saved, target, where, restored):
     """After kill -9, wherever it comes, the name leads to one whole database: the original until the swap's COMMIT."""
     _, path = saved
@@ -727,6 +732,7 @@ def lost(function):
     return failing
 
 
+@pytest.mark.exhaustive
 def test_nobody_can_tell(saved, target, monkeypatch):
     """The connection is lost at the swap and the server stays away: exit code 20, and what to look for."""
     settings, path = saved

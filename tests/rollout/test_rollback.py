@@ -127,6 +127,7 @@ def _counts(one):
     return one["rows"], one["entered"]
 
 
+@pytest.mark.exhaustive
 def test_receipt_still_tells_them_apart_the_second_time(a_week_later, settings_for):
     """Rows that came back are people's where they were people's, and the upgrade's where they were the upgrade's."""
     settings = settings_for(a_week_later)
@@ -135,7 +136,14 @@ def test_receipt_still_tells_them_apart_the_second_time(a_week_later, settings_f
     assert back(settings, receipt_only=True).result["receipt"] == first
 
 
-@pytest.mark.parametrize("family", ["accounts", "penalties", "baseline"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param("accounts", marks=pytest.mark.exhaustive),
+        "penalties",
+        pytest.param("baseline", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_family_can_be_the_target(a_week_later, settings_for, family):
     """What stays is verified at that revision; what went comes back with the next upgrade."""
     settings = settings_for(a_week_later)
@@ -150,6 +158,7 @@ def test_a_family_can_be_the_target(a_week_later, settings_for, family):
     assert ours(a_week_later) == then
 
 
+@pytest.mark.exhaustive
 def test_runs_can_be_taken_back_one_after_the_other(legacy, before, settings_for):
     """``before-last-run`` goes back run by run; into the midst of a run it does not guess."""
     settings = settings_for(legacy)
@@ -352,6 +361,7 @@ def test_rows_whose_owner_is_gone_stay_on_the_shelf(a_week_later, settings_for):
     assert attempt(settings).exit_code == 0, "what is left does not stop an upgrade"
 
 
+@pytest.mark.exhaustive
 def test_of_two_shelves_the_newer_one_counts(a_week_later, settings_for, monkeypatch):
     """A plain upgrade gives nothing back; what people enter after it wins over what is older, and that is kept too."""
     settings = settings_for(a_week_later)
@@ -386,6 +396,7 @@ def _delete(server, table, identifier):
     execute(server, f"SET session_replication_role = replica; DELETE FROM {table} WHERE id = '{identifier}'")
 
 
+@pytest.mark.exhaustive
 def test_a_shelf_that_was_changed_is_left_alone(a_week_later, settings_for):
     """What is not what was put away does not come back as if it were."""
     settings = settings_for(a_week_later)

@@ -318,6 +318,7 @@ def test_rows_that_are_hidden_are_a_failure(migrated: Server, settings_for: Sett
     assert hidden >= {"people_can_sign_in", "every_user_has_a_workspace", "references_lead_somewhere"}
 
 
+@pytest.mark.exhaustive
 def test_at_every_revision_and_after_every_downgrade(
     created: Server, make_database: MakeDatabase, settings_for: SettingsFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
