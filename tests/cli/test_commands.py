@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import select
-import subprocess
 import sys
-import time
 
 import pytest
 import typer.main
@@ -19,6 +14,7 @@ from cli import app
 from rollout import preview
 from rollout.sample_data import create_pagtive_schema, fill_pagtive
 from rollout.settings import PROJECT
+from tests.fixtures import terminal
 from tests.fixtures.databases import execute, query, url_of
 from tests.fixtures.upgraded import connected
 
@@ -291,34 +287,9 @@ def test_nobody_to_ask(call, migrated, line):
 
 def on_a_terminal(server, directory, line, answer, *, asked="[y/N]:", **environment):
     """Run the command line on a terminal; when it asks, type; return (exit code, all that was shown)."""
-    own = {"DATABASE_URL": url_of(server), "ROLLOUT_DIR": str(directory / "var"), "TERM": "xterm", **environment}
-    main, side = pty.openpty()
-    process = subprocess.Popen(
-        # A terminal of its own, so that Ctrl-C becomes a signal.
-        ["setsid", "--ctty", "--wait", sys.executable, PROJECT / "cli.py", *line.split()],
-        stdin=side,
-        stdout=side,
-        stderr=side,
-        cwd=directory,
-        env={**os.environ, **own},
-    )
-    os.close(side)
-    shown, end, answered = "", time.monotonic() + 60, False
-    while time.monotonic() < end:
-        if select.select([main], [], [], 0.2)[0]:
-            try:
-                data = os.read(main, 65536).decode(errors="replace")
-            except OSError:
-                break
-            shown += data
-            if asked in shown and not answered:
-                time.sleep(0.5)  # a question for a password throws away what was typed before its echo was off
-                os.write(main, answer)
-                answered = True
-        elif process.poll() is not None:
-            break
-    os.close(main)
-    return process.wait(20), shown
+    own = {"DATABASE_URL": url_of(server), "ROLLOUT_DIR": str(directory / "var"), **environment}
+    command = [sys.executable, PROJECT / "cli.py", *line.split()]
+    return terminal.on_a_terminal(command, answer, asked=asked, directory=directory, environment=own)
 
 
 @pytest.mark.parametrize(("answer", "code", "words"), [(b"\x03", 130, "interrupted"), (b"n\n", 12, "not confirmed")])
