@@ -73,7 +73,19 @@ def create(
     ``PreflightFailed`` (no fitting pg_dump).
     https://www.postgresql.org/docs/current/app-pgdump.html, functions-admin.html (pg_export_snapshot)
     """
-    server = server or settings.target
+    if to is not None:
+        backup_remote.require(to)
+    backup = _dumped(settings, run, server or settings.target, jobs, compress or _COMPRESS)
+    if to is not None:
+        backup = _kept_elsewhere(settings, run, backup, to, prove=prove, on=on)
+    elif prove:
+        proof = prove_backup(settings, run, backup.path, backup.manifest, jobs=jobs, on=on)
+        backup = replace(backup, proof=proof)
+    return _told(run, backup)
+
+
+def _dumped(settings: Settings, run: Run, server: Server, jobs: int, compress: str) -> Backup:
+    """Make a backup, unproven."""
     engine = engine_for(server)
     try:
         with _explained():
@@ -88,9 +100,7 @@ def create(
             with _partial(settings.backups, name) as partial:
                 wait_at_most = settings.lock_timeout or _LONGEST_LOCK_WAIT
                 database = server.to_database(target.dbname)
-                job = DumpJob(
-                    run, engine, database, target, tool, name, partial, jobs, compress or _COMPRESS, wait_at_most
-                )
+                job = DumpJob(run, engine, database, target, tool, name, partial, jobs, compress, wait_at_most)
                 with run.step("backup") as step:
                     manifest = make(job)
                     step.detail = say("{bytes} bytes, {tables} tables", bytes=manifest.size,
@@ -98,12 +108,7 @@ def create(
                 path = _publish(partial, settings.backups / name)
     finally:
         engine.dispose()
-    backup = Backup(path, manifest, None)
-    if to is not None:
-        backup = _kept_elsewhere(settings, run, backup, to, prove=prove, on=on)
-    elif prove:
-        backup = replace(backup, proof=prove_backup(settings, run, path, manifest, jobs=jobs, on=on))
-    return _told(run, backup)
+    return Backup(path, manifest, None)
 
 
 def _kept_elsewhere(settings: Settings, run: Run, backup: Backup, to: str, *, prove: bool, on: str | None) -> Backup:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from rollout.messages import say
 from rollout.postgres_tools import Outcome, run_tool
 
 if TYPE_CHECKING:
@@ -21,10 +22,13 @@ _TOLERATED = re.compile(
     r"could not execute query: [^\n]*transaction_timeout[^\n]*"
     r"|Command was: SET transaction_timeout = 0;"
     r"|warning: errors ignored on restore: \d+"
-    r"|WARNING:  [^\n]*"
+    r"|(?:WARNING|NOTICE|DETAIL|HINT):  [^\n]*"
     r"|pg_restore:|error: |\s+"
 )
 _KNOWS_TRANSACTION_TIMEOUT = 17
+
+# What the server tells beside its work: the severity in its own language and two blanks, then DETAIL and the like.
+_SERVER_TOLD = re.compile(r"(?!ERROR|FATAL|PANIC)[^\W\d]+:  .*|LINE \d+: .*|\s*\^?\s*")
 
 # A subscription ties its database to a server elsewhere: a copy of it must not even be there, or nobody can drop it.
 _LEFT_OUT = "--no-subscriptions"
@@ -52,16 +56,18 @@ def restore_archive(
 
 
 def _judged(outcome: Outcome, tell: Callable[[str], None]) -> str | None:
-    """Judge what a program said that ended well: a warning of its own is fatal, what the server warned of is told.
+    """Judge what a program said that ended well: what the server told goes to ``tell``, any other line is fatal.
 
-    "archive is compressed, but this installation does not support compression" is such a warning, with the code 0.
+    "archive is compressed, but this installation does not support compression" comes as a warning with the code 0.
     """
     program = outcome.tool.program
     for line in outcome.stderr.splitlines():
-        if line.startswith((f"{program}: warning:", f"{program}: error:")):
+        if line.startswith(f"{program}: "):
             return line
+        if not _SERVER_TOLD.fullmatch(line):
+            return say("{program} said what is not known to be harmless: {line}", program=program, line=line.strip())
         if line.strip():
-            tell(line.removeprefix(f"{program}: ").strip())
+            tell(line.strip())
     return None
 
 

@@ -42,6 +42,11 @@ class _Remote:
     url: str
 
 
+def require(url: str) -> None:
+    """Raise ``ConfigurationError`` where a URL leads nowhere: before a dump takes its time, and not after it."""
+    _open(url)
+
+
 def _open(url: str) -> _Remote:
     """Return where a URL leads; raise ``ConfigurationError`` where the extra is missing or the URL is of no kind."""
     try:

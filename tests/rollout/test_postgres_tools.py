@@ -259,6 +259,31 @@ def test_other_ends_are_fatal(tmp_path, stderr, code):
     assert restore_archive(tool, tmp_path, SERVER, 16)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "pg_restore: warning: archive is compressed, but this installation does not support compression",
+        "pg_restore: skipping something",
+        "ERROR:  permission denied for table t",
+        "no space left",
+    ],
+)
+def test_unknown_words_of_a_restore_that_ended_well_are_fatal(tmp_path, line):
+    """The code is 0, and a line is there that nobody knows: no restore to rely on; the line is told."""
+    heard = []
+    tool = new_restore(tmp_path, f"WARNING:  first\n{line}\n", 0)
+    assert line in restore_archive(tool, tmp_path, SERVER, 17, tell=heard.append)
+    assert heard == ["WARNING:  first"]
+
+
+def test_what_the_server_tells_beside_is_no_failure(tmp_path):
+    """Warnings of the server, in whatever language, are passed on."""
+    said = "WARNING:  one\nDETAIL:  of it\nLINE 1: SELECT 1\n               ^\n警告:  two\nHINT:  do\n"
+    heard = []
+    assert restore_archive(new_restore(tmp_path, said, 0), tmp_path, SERVER, 17, tell=heard.append) is None
+    assert heard == ["WARNING:  one", "DETAIL:  of it", "LINE 1: SELECT 1", "^", "警告:  two", "HINT:  do"]
+
+
 def test_newer_server_gets_no_tolerance(tmp_path):
     """A server that knows the setting: the first error stops the restore."""
     assert restore_archive(new_restore(tmp_path, TIMEOUT_BLOCK), tmp_path, SERVER, 17)
