@@ -184,6 +184,9 @@ def receipt_lines(result: dict[str, Any], speak: Speaker) -> Iterator[str]:
     yield from table(heads, shown, speak)
     if others:
         yield speak(say("  and {count} columns, constraints, indexes, triggers and sequences with them", count=others))
+    if result.get("rights"):
+        yield speak(say("  and rights, which the shelf does not keep; after the next upgrade give them again:"))
+        yield from (f"      → {statement}" for statement in result["rights"])
 
 
 def _rollback(run: Run, speak: Speaker) -> Iterator[str]:
@@ -226,6 +229,8 @@ def adopt_lines(result: dict[str, Any], speak: Speaker) -> Iterator[str]:
         # Of a family that is not there at all, the count says enough.
         if one["state"] == "different" or (one["state"] == "missing" and counts["present"] + counts["different"]):
             yield f"  {speak(states[one['state']])}: {one['object']}  {speak(one['how'])}".rstrip()
+            yield from (f"      → {statement}" for statement in one.get("mend", []))
+            yield from (speak(say("      → its owner: {statement}", statement=one)) for one in one.get("by_owner", []))
     if result.get("alembic_version"):
         yield speak(
             say(

@@ -57,7 +57,7 @@ class ObjectState:
         return self.is_legacy or self.state == PRESENT
 
 
-def inspect(connection: Connection, steps: plan.Plan) -> list[ObjectState]:
+def inspect(connection: Connection, steps: plan.Plan, there: Catalog | None = None) -> list[ObjectState]:
     """Compare what the pending revisions would make with what is there; ``steps`` leads upwards.
 
     On a database with a legacy core the baseline makes nothing: all its objects are kept, there or not
@@ -65,13 +65,13 @@ def inspect(connection: Connection, steps: plan.Plan) -> list[ObjectState]:
     """
     wanted = manifest.at([revision.id for revision in plan.up_to(steps.target)], major=server_major(connection))
     pending = {revision.id: revision.family for revision in steps.revisions}
-    there = catalog.read(connection)
+    there = catalog.read(connection) if there is None else there
     existing = LEGACY_MARK in there
-    taken = _taken_names(there)
+    taken = taken_names(there)
     found: list[ObjectState] = []
     for key, definition in wanted.of_revisions(pending):
         revision = wanted.made_by[key]
-        other = _in_the_way(key, definition, there, taken)
+        other = in_the_way(key, definition, there, taken)
         if pending[revision] == BASELINE_FAMILY:
             # An extension is no part of anybody's legacy core: the baseline makes it where it is missing.
             if key in there or (existing and not key.startswith("extension ")):
@@ -86,7 +86,7 @@ def inspect(connection: Connection, steps: plan.Plan) -> list[ObjectState]:
     return found
 
 
-def _taken_names(there: Catalog) -> dict[str, str]:
+def taken_names(there: Catalog) -> dict[str, str]:
     """Return the names in public that belong to relations (indexes of constraints too) and types, and to which."""
     taken = {}
     for key, values in there.items():
@@ -98,7 +98,7 @@ def _taken_names(there: Catalog) -> dict[str, str]:
     return taken
 
 
-def _in_the_way(key: str, definition: Definition, there: Catalog, taken: dict[str, str]) -> str | None:
+def in_the_way(key: str, definition: Definition, there: Catalog, taken: dict[str, str]) -> str | None:
     """Return what has the name of an object that is to be made, where it is something of another kind."""
     kind, _, name = key.partition(" ")
     if kind == "constraint" and definition["type"] in {"p", "u", "x"}:

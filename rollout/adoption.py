@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 def adopt(settings: Settings, run: Run, confirm: Callable[[str], bool]) -> None:
     """Compare the database with every revision; after ``confirm``, record the last one that is there in full.
 
-    Fills ``run.result``: ``objects`` [{object, revision, family, state, how}], ``counts`` {state: number},
+    Fills ``run.result``: ``objects`` [{object, revision, family, state, how}], where one differs also ``mend`` and
+    ``by_owner`` (``mending.Mends``), ``counts`` {state: number},
     ``stands_at``, ``recorded``, ``alembic_version`` (an older tool chain's, which is left alone). Raises
     ``PreflightFailed`` where the legacy core is not what we need, or the version table makes no sense.
     """
@@ -61,21 +62,13 @@ def _look(engine: Engine, settings: Settings, run: Run) -> tuple[str | None, Pre
             recorded = plan.current(connection)
         except PreflightFailed as error:
             problem = error
-        found = _inspect(connection)
+        there = catalog.read(connection)
+        found = _inspect(connection, there)
+        mends = {} if problem else _mends(connection, recorded, there)
         stands_at = _stands_at(connection, found)
-        families = {revision.id: revision.family for revision in plan.history()}
         states = [one.state for one in found]
         run.result |= {
-            "objects": [
-                {
-                    "object": one.key,
-                    "revision": one.revision,
-                    "family": families[one.revision],
-                    "state": one.state,
-                    "how": one.how,
-                }
-                for one in found
-            ],
+            "objects": [_as_json(one, mends.get(one.key)) for one in found],
             "counts": {state: states.count(state) for state in (objects.PRESENT, objects.MISSING, objects.DIFFERENT)},
             "stands_at": stands_at,
             "recorded": recorded,
@@ -98,16 +91,23 @@ def _mended(problem: PreflightFailed, stands_at: str | None) -> str:
     )
 
 
-def _inspect(connection: Connection) -> list[objects.ObjectState]:
+def _as_json(one: objects.ObjectState, mends: mending.Mends | None) -> dict[str, Any]:
+    """Return one object as the run's result names it."""
+    families = {revision.id: revision.family for revision in plan.history()}
+    values = {"object": one.key, "revision": one.revision, "family": families[one.revision]}
+    typed = {"mend": mends.lossless, "by_owner": mends.by_owner} if mends else {}
+    return {**values, "state": one.state, "how": one.how, **typed}
+
+
+def _inspect(connection: Connection, there: catalog.Catalog) -> list[objects.ObjectState]:
     """Return the state of every object of every revision; the legacy core's with their differences too.
 
     What differs in the legacy core stops nothing by itself: the check of the legacy core tells what we need of it.
     """
     head = plan.history()[-1].id
-    found = objects.inspect(connection, plan.make(None, head))
+    found = objects.inspect(connection, plan.make(None, head), there)
     first = plan.history()[0].id
     wanted = manifest.at([first], major=server_major(connection)).objects
-    there = catalog.read(connection)
     legacy = {one.key for one in found if one.revision == first}
     states = [_legacy_state(one, wanted, there) if one.is_legacy else one for one in found]
     missing = [objects.ObjectState(key, first, objects.MISSING) for key in wanted if key not in legacy]
@@ -200,11 +200,17 @@ def mend(settings: Settings, run: Run, confirm: Callable[[list[str]], bool]) -> 
 
 def _statements(connection: Connection) -> list[str]:
     """Return the statements that mend what differs of the revisions to come, and lose nothing."""
-    steps = plan.make(plan.current(connection), plan.resolve(plan.HEAD))
+    found = _mends(connection, plan.current(connection), catalog.read(connection))
+    statements = [statement for mends in found.values() for statement in mends.lossless]
+    return sorted(statements, key=lambda one: " FOREIGN KEY " in one)  # what they refer to has to be there
+
+
+def _mends(connection: Connection, recorded: str | None, there: catalog.Catalog) -> dict[str, mending.Mends]:
+    """Return what mends each object of the revisions to come that differs."""
+    steps = plan.make(recorded, plan.resolve(plan.HEAD))
     wanted = manifest.at([revision.id for revision in plan.up_to(steps.target)], major=server_major(connection))
-    there = catalog.read(connection)
-    different = [one.key for one in objects.inspect(connection, steps) if one.state == objects.DIFFERENT]
-    return [statement for key in different for statement in mending.statements(key, wanted, there)]
+    found = objects.inspect(connection, steps, there)
+    return {one.key: mending.mends(one.key, wanted, there) for one in found if one.state == objects.DIFFERENT}
 
 
 def _mend(session: memory.Session, wanted: list[str]) -> None:

@@ -9,6 +9,7 @@ object; ``owner``, ``acl`` and ``comment`` surround it.
 from __future__ import annotations
 
 import re
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ TUNING = ("options", "replica_identity")
 
 _ELEMENT = re.compile(r"'(?:[^']|'')*'::character varying")
 _LIST = re.compile(rf"\(ARRAY\[({_ELEMENT.pattern}(?:, {_ELEMENT.pattern})*)\]\)::text\[\]")
+
+_SHOWN = 120
+"""How many characters of a body or a query fit into a line that says how it differs."""
 
 Definition = dict[str, Any]
 Catalog = dict[str, Definition]
@@ -74,9 +78,24 @@ def surroundings_of(values: Definition) -> tuple[str, ...]:
 
 
 def differences(expected: Definition, found: Definition) -> list[str]:
-    """Return, field by field, how two definitions differ, as ``field: expected …, found …``."""
-    return [
-        f"{name}: expected {expected.get(name, 'none')!s}, found {found.get(name, 'none')!s}"
-        for name in dict.fromkeys([*expected, *found])
-        if expected.get(name) != found.get(name)
-    ]
+    """Return, field by field, how two definitions differ, as ``field: expected …, found …``, each in one line."""
+    lines = []
+    for name in dict.fromkeys([*expected, *found]):
+        if expected.get(name) != found.get(name):
+            one, other = (" ".join(str(values.get(name, "none")).split()) for values in (expected, found))
+            begin = _where_they_differ(one, other)
+            lines.append(f"{name}: expected {_excerpt(one, begin)}, found {_excerpt(other, begin)}")
+    return lines
+
+
+def _where_they_differ(one: str, other: str) -> int:
+    """Return where two long texts begin to differ, or a little before."""
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+    return max(0, same - _SHOWN // 4)
+
+
+def _excerpt(value: str, begin: int) -> str:
+    """Return a text, or of a long one (a body, a query) what is shown of it in a line."""
+    if len(value) <= _SHOWN:
+        return value
+    return ("… " if begin else "") + value[begin : begin + _SHOWN] + (" …" if len(value) > begin + _SHOWN else "")

@@ -1,8 +1,9 @@
-"""The statements that make an object that differs into ours, as far as they lose no row and no value."""
+"""What makes an object that differs into ours: statements that lose nothing, and those its owner has to decide."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rollout import adopt, catalog
@@ -16,53 +17,114 @@ if TYPE_CHECKING:
 
 _VARYING = re.compile(r"character varying\((\d+)\)")
 _INTEGERS = ("smallint", "integer", "bigint")
+_THEIRS = "_theirs"
 
 
-def statements(key: str, wanted: Manifest, there: Catalog) -> list[str]:
-    """Return what mends an object of ours that differs: its columns, constraints and indexes, none that narrows."""
+@dataclass
+class Mends:
+    """What to type for one object that differs.
+
+    ``lossless``: no row and no value goes, ``tool adopt --mend`` runs these. ``by_owner``: something that is not ours
+    goes or gets another name, or values have to fit a narrower type; nobody but its owner can decide that.
+    """
+
+    lossless: list[str] = field(default_factory=list)
+    by_owner: list[str] = field(default_factory=list)
+
+
+def mends(key: str, wanted: Manifest, there: Catalog) -> Mends:
+    """Return what makes an object of ours that differs into ours, with its columns and constraints."""
     kind, _, name = key.partition(" ")
-    if key not in wanted or adopt.find(key, wanted.objects[key], there) is None:
-        return []  # Something else has its name.
-    parts = dict(wanted.parts_of(name)) if kind == "table" else {key: wanted.objects[key]}
-    return [statement for part, definition in parts.items() for statement in _mends(part, definition, there)]
+    definition = wanted.objects[key]
+    other = adopt.in_the_way(key, definition, there, adopt.taken_names(there))
+    if other is not None:
+        return Mends(by_owner=[_renamed(other, there)])
+    if kind not in {"table", "column", "constraint", "index"}:
+        return Mends(by_owner=list(_made_room(kind, name)))
+    found = Mends()
+    for part, one in [*wanted.parts_of(name)] if kind == "table" else [(key, definition)]:
+        _part(found, part, one, there)
+    if kind == "table":
+        found.by_owner += _not_ours(name, wanted, there)
+    return found
 
 
-def _mends(key: str, definition: Definition, there: Catalog) -> Iterator[str]:
-    """Yield what mends one column, constraint or index."""
+def _renamed(other: str, there: Catalog) -> str:
+    """Return what gives something that has the name of ours another name."""
+    kind, _, name = other.partition(" ")
+    table, _, last = name.rpartition(".")
+    if kind == "constraint":
+        return f"ALTER TABLE {identifier(table)} RENAME CONSTRAINT {identifier(last)} TO {identifier(last + _THEIRS)};"
+    if kind == "view" and there[other]["kind"] == "m":
+        kind = "materialized view"
+    return f"ALTER {kind.upper()} {identifier(name)} RENAME TO {identifier(name + _THEIRS)};"
+
+
+def _made_room(kind: str, name: str) -> Iterator[str]:
+    """Yield what takes a function, view or trigger of another definition out of the way: the upgrade makes ours."""
+    if kind == "function":
+        bare, _, arguments = name.partition("(")
+        yield f"ALTER FUNCTION {identifier(bare)}({arguments} RENAME TO {identifier(bare + _THEIRS)};"
+    elif kind == "view":
+        yield f"ALTER VIEW {identifier(name)} RENAME TO {identifier(name + _THEIRS)};"
+    elif kind == "trigger":
+        trigger, _, table = name.partition(" on ")
+        yield f"DROP TRIGGER {identifier(trigger)} ON {identifier(table)};"
+
+
+def _not_ours(table: str, wanted: Manifest, there: Catalog) -> Iterator[str]:
+    """Yield what takes the columns and constraints that ours has not away from a table."""
+    ours = [catalog.definition_of(one) for _, one in wanted.parts_of(table)]
+    for key, one in there.items():
+        if key in wanted or catalog.definition_of(one) in ours:
+            continue
+        for kind in ("column", "constraint"):
+            if key.startswith(f"{kind} {table}."):
+                yield f"ALTER TABLE {identifier(table)} DROP {kind.upper()} {identifier(key.rpartition('.')[2])};"
+
+
+def _part(found: Mends, key: str, definition: Definition, there: Catalog) -> None:
+    """Find what mends one column, constraint or index."""
     kind, _, name = key.partition(" ")
     actual = adopt.find(key, definition, there)
     if actual is not None and catalog.definition_of(actual) == catalog.definition_of(definition):
         return
     table, _, last = name.rpartition(".")
     if kind == "column":
-        yield from _column(table, last, definition, actual)
+        _column(found, table, last, definition, actual)
     elif kind == "constraint":
         if actual is not None:
-            yield f"ALTER TABLE {identifier(table)} DROP CONSTRAINT {identifier(last)};"
-        yield f"ALTER TABLE {identifier(table)} ADD CONSTRAINT {identifier(last)} {definition['definition']};"
-    elif kind == "index" and actual is not None and actual.get("table") == definition["table"]:
-        yield f"DROP INDEX {identifier(name)};"
-        yield str(definition["definition"]).replace("INDEX ON", f"INDEX {identifier(name)} ON", 1) + ";"
+            found.lossless.append(f"ALTER TABLE {identifier(table)} DROP CONSTRAINT {identifier(last)};")
+        added = f"ADD CONSTRAINT {identifier(last)} {definition['definition']}"
+        found.lossless.append(f"ALTER TABLE {identifier(table)} {added};")
+    elif actual is not None and actual.get("table") != definition["table"]:
+        found.by_owner.append(_renamed(key, there))
+    elif actual is not None:
+        made = str(definition["definition"]).replace("INDEX ON", f"INDEX {identifier(name)} ON", 1)
+        found.lossless += [f"DROP INDEX {identifier(name)};", f"{made};"]
 
 
-def _column(table: str, column: str, definition: Definition, actual: Definition | None) -> Iterator[str]:
-    """Yield what mends a column; nothing where its type would have to be narrowed or read anew."""
+def _column(found: Mends, table: str, column: str, definition: Definition, actual: Definition | None) -> None:
+    """Find what mends a column."""
     default, required = definition.get("default"), bool(definition["not_null"])
     if definition.get("identity") or definition.get("generated"):
         return
     if actual is None:
         rest = (f" DEFAULT {default}" if default else "") + (" NOT NULL" if required else "")
-        yield f"ALTER TABLE {identifier(table)} ADD COLUMN {identifier(column)} {definition['type']}{rest};"
+        added = f"ADD COLUMN {identifier(column)} {definition['type']}{rest}"
+        found.lossless.append(f"ALTER TABLE {identifier(table)} {added};")
         return
     alter = f"ALTER TABLE {identifier(table)} ALTER COLUMN {identifier(column)}"
-    if actual["type"] != definition["type"]:
-        if not _is_wider(str(definition["type"]), str(actual["type"])):
-            return
-        yield f"{alter} TYPE {definition['type']};"
+    ours, theirs = str(definition["type"]), str(actual["type"])
+    if ours != theirs and not _is_wider(ours, theirs):
+        found.by_owner.append(f"{alter} TYPE {ours} USING {identifier(column)}::{ours};")
+        return
+    if ours != theirs:
+        found.lossless.append(f"{alter} TYPE {ours};")
     if actual.get("default") != default:
-        yield f"{alter} SET DEFAULT {default};" if default else f"{alter} DROP DEFAULT;"
+        found.lossless.append(f"{alter} SET DEFAULT {default};" if default else f"{alter} DROP DEFAULT;")
     if bool(actual["not_null"]) != required:
-        yield f"{alter} {'SET' if required else 'DROP'} NOT NULL;"
+        found.lossless.append(f"{alter} {'SET' if required else 'DROP'} NOT NULL;")
 
 
 def _is_wider(ours: str, theirs: str) -> bool:
@@ -70,4 +132,6 @@ def _is_wider(ours: str, theirs: str) -> bool:
     if ours in _INTEGERS and theirs in _INTEGERS:
         return _INTEGERS.index(ours) > _INTEGERS.index(theirs)
     wide, narrow = _VARYING.fullmatch(ours), _VARYING.fullmatch(theirs)
+    if ours == "text":
+        return narrow is not None or theirs == "character varying"
     return wide is not None and narrow is not None and int(wide[1]) > int(narrow[1])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _DEPENDENTS = Path(__file__).parent / "sql" / "dependents.sql"
+_RIGHTS = Path(__file__).parent / "sql" / "rights.sql"
 
 # A default that gives every row the same value: only then can a value be told from one that was entered.
 _CONSTANT = re.compile(r"('(?:[^']|'')*'(?:::[a-z ]+)?|true|false|-?\d+(?:\.\d+)?)", re.IGNORECASE)
@@ -114,11 +115,19 @@ def _values(connection: Connection, table: str, columns: list[str], made: str) -
     return {column: (numbers[2 * i], numbers[2 * i + 1]) for i, column in enumerate(present)}
 
 
+def rights(connection: Connection, steps: plan.Plan) -> list[str]:
+    """Return what gives others the rights again that they have on what goes; no shelf keeps those."""
+    asked = {"keys": keys(connection, steps)}
+    return list(connection.exec_driver_sql(_RIGHTS.read_text(encoding="utf-8"), asked).scalars())
+
+
 def refuse(connection: Connection, steps: plan.Plan) -> None:
     """Raise ``RollbackFailed`` where something that goes is missing, or where others depend on what goes."""
     going = keys(connection, steps)
     there = read(connection)
-    missing = sorted((key for key in going if key not in there), key=lambda key: not key.startswith("table "))
+    missing = sorted(
+        (key for key in going if key not in there), key=lambda key: not key.startswith(("table ", "view "))
+    )
     if missing:
         raise RollbackFailed(
             say("{count} object(s) of ours are not there, first: {key}", count=len(missing), key=missing[0]),

@@ -49,7 +49,8 @@ class Options:
 def rollback(settings: Settings, run: Run, options: Options, confirm: Callable[[list[Going]], bool]) -> list[Going]:
     """Take revisions back; ``confirm`` sees the receipt first. Raises a ``RolloutError``, mostly ``RollbackFailed``.
 
-    Returns the receipt; fills ``run.result`` with ``receipt``, ``from_revision``, ``to_revision`` and ``shelf``.
+    Returns the receipt; fills ``run.result`` with ``receipt``, ``rights`` (what gives others those again that go),
+    ``from_revision``, ``to_revision`` and ``shelf``.
     """
     if options.receipt_only:
         return _only_receipt(settings, run, options)
@@ -219,7 +220,7 @@ def _look(engine: Engine, settings: Settings, run: Run, steps: plan.Plan, option
         if not options.discard:
             _refuse_without_shelf(connection)
         going = receipt.take(connection, steps, shelve=not options.discard)
-        run.result["receipt"] = [one.as_json() for one in going]
+        run.result |= {"receipt": [one.as_json() for one in going], "rights": receipt.rights(connection, steps)}
         receipt.refuse(connection, steps)
         step.detail = say("{count} object(s)", count=len(going))
     return going

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from rollout import adopt, manifest, mending, plan
+from rollout import adopt, catalog, manifest, mending, plan
 from rollout.checks.registry import Area, Subject, check
 from rollout.database import OUR_SCHEMAS, raw_connection, server_major
 from rollout.findings import ERROR, WARNING, Finding
@@ -127,19 +127,29 @@ def what_is_there_is_identical(subject: Subject) -> Iterator[Finding]:
     wanted = manifest.at(
         [revision.id for revision in plan.up_to(subject.steps.target)], major=server_major(subject.connection)
     )
-    for state in adopt.inspect(subject.connection, subject.steps):
+    there = catalog.read(subject.connection)  # all of it: something else may have the name of ours
+    for state in adopt.inspect(subject.connection, subject.steps, there):
         if state.state == adopt.DIFFERENT:
-            mend = " ".join(mending.statements(state.key, wanted, subject.catalog))
             yield Finding(
                 state.key.partition(" ")[2],
                 say("{key} exists with another definition: {how}", key=state.key, how=state.in_short),
-                say(
-                    "This loses nothing and mends what it can, it may fail on rows that do not fit: {statements}",
-                    statements=mend,
-                )
-                if mend
-                else say("Alter or rename it; `tool adopt` lists every difference."),
+                _mended(mending.mends(state.key, wanted, there)),
             )
+
+
+def _mended(mends: mending.Mends) -> str:
+    """Say what to type for an object that differs."""
+    if mends.lossless:
+        return say(
+            "This loses nothing and mends what it can, it may fail on rows that do not fit: {statements}",
+            statements=" ".join(mends.lossless),
+        )
+    if mends.by_owner:
+        return say(
+            "This takes away or renames what is there; only its owner can decide: {statements}",
+            statements=" ".join(mends.by_owner),
+        )
+    return say("Alter or rename it; `tool adopt` lists every difference.")
 
 
 @check(Area.PREFLIGHT)

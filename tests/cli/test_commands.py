@@ -357,6 +357,21 @@ def test_findings_are_grouped_by_area(call, migrated):
     assert any(line.startswith("      → ") for line in lines)
 
 
+def test_adopt_shows_what_mends_what_differs(call, legacy):
+    """Beneath each object that differs: what ``--mend`` would run, and what only its owner can decide."""
+    execute(
+        legacy,
+        "ALTER TABLE users ADD account_type varchar(10) NOT NULL DEFAULT 'pending'",
+        "CREATE VIEW case_matching_stats AS SELECT 1 AS one",
+    )
+    lines = call("adopt --yes", legacy).stdout.splitlines()
+    there = next(
+        number for number, line in enumerate(lines) if line.startswith("  different: column users.account_type")
+    )
+    assert lines[there + 1] == "      → ALTER TABLE users ALTER COLUMN account_type TYPE character varying(20);"
+    assert "      → its owner: ALTER VIEW case_matching_stats RENAME TO case_matching_stats_theirs;" in lines
+
+
 def test_adopt_lists_what_is_not_there(call, legacy):
     """Counts for each family, the odd ones by name, the older tool chain, and what to do next."""
     shown = call("adopt --yes", legacy).stdout
