@@ -13,14 +13,12 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from rollout import adopt, declared, environment, exercise, interrupt, plan, preserve, transaction, verify
 from rollout.checks import sign_in
-from rollout.database import first_line, quote, sqlstate
+from rollout.database import first_line, quote
 from rollout.errors import (
     CHANGED,
     ROLLED_BACK,
     AuditFailed,
     Interrupted,
-    MigrationFailed,
-    RollbackFailed,
     RolloutError,
 )
 from rollout.messages import say
@@ -33,8 +31,6 @@ if TYPE_CHECKING:
     from rollout.checks.registry import Outcome
     from rollout.memory import Session
     from rollout.run import Run
-
-DEPENDENT_OBJECTS = "2BP01"
 
 
 class Shelf(Protocol):
@@ -205,7 +201,6 @@ def audit(session: Session, revision: str | None) -> Outcome:
 @contextmanager
 def _translated(run: Run, steps: plan.Plan) -> Iterator[None]:
     """Turn what the server and Alembic raise inside the transaction into what an operator can read."""
-    failure = RollbackFailed if steps.downwards else MigrationFailed
     try:
         yield
     except RolloutError:
@@ -213,17 +208,4 @@ def _translated(run: Run, steps: plan.Plan) -> Iterator[None]:
     except KeyboardInterrupt:
         raise Interrupted from None
     except SQLAlchemyError as error:
-        state = sqlstate(error)
-        locked = transaction.no_lock(error)
-        if locked is not None:
-            raise locked from error
-        reason = first_line(error)
-        if state == DEPENDENT_OBJECTS and isinstance(error, DBAPIError):
-            detail = getattr(getattr(error.orig, "diag", None), "message_detail", None) or ""
-            reason = " ".join([reason, *detail.splitlines()[:1]])
-        raise failure(
-            say("failed in step {step}: {reason}", step=run.steps[-1].name, reason=reason),
-            hint=say(
-                "Nothing was changed. Mend what the server names, then run this again; the report has the details."
-            ),
-        ) from error
+        raise transaction.refused(error, run.steps[-1].name, downwards=steps.downwards) from error

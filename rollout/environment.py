@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from models import core, metadata
 from models.base import Base
@@ -127,9 +128,12 @@ def _plain_on(context: EnvironmentContext, engine: Engine, settings: Settings) -
         with transaction.open_transaction(
             engine, locks, lock_timeout=settings.lock_timeout, statement_timeout=settings.statement_timeout
         ) as connection:
-            preexisting = prepare(connection, steps)
-            run_on(context, connection, preexisting)
-            finish(connection, steps)
+            try:
+                run_on(context, connection, prepare(connection, steps))
+                finish(connection, steps)
+            except SQLAlchemyError as error:
+                step = "downgrade" if steps.downwards else "upgrade"
+                raise transaction.refused(error, step, downwards=steps.downwards) from error
             transaction.commit(connection, engine)
 
 

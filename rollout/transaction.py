@@ -11,16 +11,27 @@ from sqlalchemy.exc import DBAPIError
 
 from rollout import interrupt
 from rollout.database import LOCK_KEY, another_run, first_line, quote, raw_connection, sqlstate
-from rollout.errors import ROLLED_BACK, UNKNOWN, DatabaseUnavailable, LockNotAcquired, MigrationFailed, PartialChange
+from rollout.errors import (
+    ROLLED_BACK,
+    UNKNOWN,
+    DatabaseUnavailable,
+    LockNotAcquired,
+    MigrationFailed,
+    PartialChange,
+    RollbackFailed,
+    RolloutError,
+)
 from rollout.messages import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from sqlalchemy import Connection, Engine
+    from sqlalchemy.exc import SQLAlchemyError
 
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
+DEPENDENT_OBJECTS = "2BP01"
 
 # A session in ``run_lock`` holds LOCK_KEY; the transaction takes the next one, which also holds behind a pooler that
 # hands one session to two clients.
@@ -99,6 +110,21 @@ def no_lock(error: BaseException, message: str = "") -> LockNotAcquired | None:
         message or say("a lock did not come in time: {reason}", reason=first_line(error)),
         hint=say("Run this again when less is going on, or raise ROLLOUT_LOCK_TIMEOUT."),
         database=ROLLED_BACK,
+    )
+
+
+def refused(error: SQLAlchemyError, step: str, *, downwards: bool) -> RolloutError:
+    """Return what to raise where the server refused a statement inside the transaction."""
+    locked = no_lock(error)
+    if locked is not None:
+        return locked
+    reason = first_line(error)
+    if sqlstate(error) == DEPENDENT_OBJECTS and isinstance(error, DBAPIError):
+        detail = getattr(getattr(error.orig, "diag", None), "message_detail", None) or ""
+        reason = " ".join([reason, *detail.splitlines()[:1]])
+    return (RollbackFailed if downwards else MigrationFailed)(
+        say("failed in step {step}: {reason}", step=step, reason=reason),
+        hint=say("Nothing was changed. Mend what the server names, then run this again; the report has the details."),
     )
 
 

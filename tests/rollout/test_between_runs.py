@@ -1,0 +1,164 @@
+"""What people do to a database between two of our runs: a clear refusal or a working path, nothing half done."""
+
+from __future__ import annotations
+
+import pytest
+from alembic import command
+
+from rollout import adoption, plan
+from rollout.database import engine_for, run_lock
+from rollout.errors import RolloutError
+from rollout.run import Run
+from tests.fixtures.databases import execute, query, url_of
+from tests.fixtures.legacy import attempt, picture
+from tests.fixtures.migrated import back
+from tests.rollout.test_rollback import A_WEEK, FAMILIES, on_shelf, ours, refused
+
+RENAMED = {
+    "table user_credits": "ALTER TABLE user_credits RENAME TO credits_of_users",
+    "column users.account_type": "ALTER TABLE users RENAME account_type TO kind",
+    "index ix_users_account_type": "ALTER INDEX ix_users_account_type RENAME TO theirs",
+    "constraint users.uq_users_workspace_id": "ALTER TABLE users RENAME CONSTRAINT uq_users_workspace_id TO theirs",
+    "view case_matching_stats": "ALTER VIEW case_matching_stats RENAME TO theirs",
+    "function lawsker_touch_updated_at()": "ALTER FUNCTION lawsker_touch_updated_at() RENAME TO theirs",
+    "trigger update_user_accounts_updated_at on user_accounts": "ALTER TRIGGER update_user_accounts_updated_at"
+    " ON user_accounts RENAME TO theirs",
+}
+
+
+def exhaustive(*values):
+    """Return a case that only runs where somebody has the minutes."""
+    return pytest.param(*values, marks=pytest.mark.exhaustive)
+
+
+@pytest.fixture
+def a_week_later(migrated):
+    """Return an upgraded database in which people have worked for a week."""
+    execute(migrated, A_WEEK)
+    return migrated
+
+
+@pytest.fixture
+def alembic(migrated, monkeypatch):
+    """Return what calls a command of Alembic on the upgraded database."""
+    monkeypatch.setenv("DATABASE_URL", url_of(migrated))
+    return lambda name, revision: getattr(command, name)(plan.alembic_config(), revision)
+
+
+@pytest.mark.parametrize("what", [next(iter(RENAMED)), *map(exhaustive, list(RENAMED)[1:])])
+def test_what_people_renamed_is_named(migrated, settings_for, what):
+    """A rollback takes nothing that has another name now, and nothing instead of it: it names what it misses."""
+    execute(migrated, RENAMED[what])
+    before = picture(migrated)
+    refused(back(settings_for(migrated), "baseline"), what)
+    assert before.differences(picture(migrated)) == []
+
+
+def test_several_shelves_one_after_the_other(a_week_later, settings_for):
+    """Three rollbacks, each further back: one upgrade gives everything back, to the last byte."""
+    settings, then = settings_for(a_week_later), ours(a_week_later)
+    for family in ("accounts", "credits", "baseline"):
+        assert back(settings, family).exit_code == 0
+    assert len({entry.run_id for entry in on_shelf(a_week_later)}) == 3
+    assert attempt(settings).error is None
+    assert ours(a_week_later) == then
+    assert on_shelf(a_week_later) == []
+
+
+def test_a_plain_downgrade_between_two_runs(a_week_later, settings_for, alembic):
+    """What it dropped is gone; what the tool had put away before comes back; the last run is not there to take back."""
+    settings, then = settings_for(a_week_later), ours(a_week_later)
+    assert back(settings, "accounts").exit_code == 0
+    alembic("downgrade", FAMILIES["levels"])
+    refused(back(settings), "no last run")
+    assert back(settings, "auth").exit_code == 0
+    assert attempt(settings).error is None
+    now = ours(a_week_later)
+    assert now["pagtive_projects"] == then["pagtive_projects"]
+    assert now["lawyer_levels"] == then["lawyer_levels"]
+    assert query(a_week_later, "SELECT count(*) FROM credit_purchase_records") == 0
+    assert on_shelf(a_week_later) == []
+
+
+@pytest.mark.parametrize(
+    ("theirs", "names"),
+    [
+        ("CREATE VIEW boss AS SELECT account_type FROM users", "view boss depends on"),
+        exhaustive(
+            "CREATE TABLE note (w varchar(50) REFERENCES users (workspace_id))", "constraint note_w_fkey on table note"
+        ),
+    ],
+    ids=["view", "foreign key"],
+)
+def test_a_plain_downgrade_does_not_drop_what_is_others(migrated, alembic, capsys, theirs, names):
+    """Plain Alembic says what is in the way in one line, and leaves everything."""
+    execute(migrated, theirs)
+    before = picture(migrated)
+    with pytest.raises(SystemExit) as exit_:
+        alembic("downgrade", FAMILIES["baseline"])
+    assert exit_.value.code == 12
+    error, hint, state = capsys.readouterr().err.splitlines()
+    assert names in error
+    assert hint.startswith("hint:  Nothing was changed.")
+    assert state == "The database is rolled back."
+    assert before.differences(picture(migrated)) == []
+
+
+@pytest.mark.exhaustive
+def test_our_memory_is_gone(migrated, settings_for):
+    """Without the schema rollout an upgrade goes on; what was made before it is nobody's to take back any more."""
+    settings = settings_for(migrated)
+    assert back(settings, "levels").exit_code == 0
+    execute(migrated, "DROP SCHEMA rollout CASCADE")
+    before = picture(migrated)
+    assert attempt(settings).error is None
+    refused(back(settings, "baseline"), "does not remember")
+    assert back(settings).exit_code == 0
+    assert before.differences(picture(migrated)) == []
+
+
+@pytest.mark.parametrize("mend", [exhaustive(False), True])
+def test_adopt_while_another_run_holds_the_lock(legacy, settings_for, mend):
+    """Exit code 5: who holds it, and nothing recorded or mended."""
+    execute(legacy, "ALTER TABLE users ADD account_type varchar(20) NOT NULL DEFAULT 'other'")
+    before, run, engine = picture(legacy), Run("adopt"), engine_for(legacy)
+    with run_lock(engine):
+        try:
+            (adoption.mend if mend else adoption.adopt)(settings_for(legacy), run, lambda _: True)
+        except RolloutError as error:
+            run.failed(error)
+    engine.dispose()
+    assert (run.exit_code, run.database) == (5, "untouched")
+    assert "another run holds the lock" in run.error.message
+    assert before.differences(picture(legacy)) == []
+
+
+def test_what_people_set_on_our_tables(a_week_later, settings_for, limited_role):
+    """Grants, comments and storage stop neither way; which rights go with our objects is said, with the way back."""
+    app = limited_role[0]
+    execute(
+        a_week_later,
+        f"GRANT SELECT, INSERT ON user_credits, pagtive_projects TO {app}",
+        f"GRANT SELECT ON lawyer_performance_summary TO {app}",
+        f"GRANT UPDATE (avatar_url) ON users TO {app}",
+        "COMMENT ON TABLE user_credits IS 'theirs'",
+        "COMMENT ON COLUMN users.account_type IS 'theirs'",
+        "ALTER TABLE user_credits SET (fillfactor = 70, autovacuum_enabled = off)",
+        "ALTER TABLE pagtive_projects ALTER project_name SET STORAGE EXTERNAL",
+        "ALTER TABLE users ALTER account_type SET STATISTICS 500",
+        "ALTER TABLE user_accounts REPLICA IDENTITY FULL",
+        "CLUSTER user_credits USING pk_user_credits",
+    )
+    settings, then = settings_for(a_week_later), ours(a_week_later)
+    run = back(settings)
+    assert run.exit_code == 0, run.error
+    assert run.result["rights"] == [
+        f"GRANT INSERT, SELECT ON pagtive_projects TO {app};",
+        f"GRANT INSERT, SELECT ON user_credits TO {app};",
+        f"GRANT SELECT ON lawyer_performance_summary TO {app};",
+        f"GRANT UPDATE (avatar_url) ON users TO {app};",
+    ]
+    assert attempt(settings).error is None
+    assert ours(a_week_later) == then
+    execute(a_week_later, *run.result["rights"])
+    assert back(settings, receipt_only=True).result["rights"] == run.result["rights"]
