@@ -1,90 +1,113 @@
 """Generated starting states: any part of our schema may be there already, with rows; upgrade and rollback give it back.
 
-Two states run with the suite; ``STARTING_STATES=40 pytest tests/rollout/test_starting_states.py`` runs more.
+Two run with the suite; all of them: ``make test-damages ARGS=tests/rollout/test_starting_states.py``.
 """
 
 from __future__ import annotations
 
-import os
 import random
-import re
 
 import pytest
 
-from rollout import manifest, plan
-from rollout.adopt import our_tables
-from tests.fixtures.databases import execute
-from tests.fixtures.legacy import HEAD, attempt, picture
-from tests.fixtures.migrated import back, by_hand
-
-WANTED = manifest.at([one.id for one in plan.history()], major=0)
-TABLES = [table for table in our_tables(HEAD) if table != "feishu_auths"]  # the legacy sample has that one
-
-COLUMNS = {
-    "workspace_id": "ADD workspace_id varchar(50) NOT NULL"
-    " DEFAULT ('ws-' || replace(gen_random_uuid()::text, '-', ''))",
-    "account_type": "ADD account_type varchar(20) NOT NULL DEFAULT 'pending'",
-    "email_verified": "ADD email_verified boolean NOT NULL DEFAULT false",
-    "registration_source": "ADD registration_source varchar(20) NOT NULL DEFAULT 'web'",
-    "role": "ADD role varchar(20) NOT NULL DEFAULT 'user'",
-    "avatar_url": "ADD avatar_url varchar(500)",
-}
-ROWS = {
-    "user_credits": "INSERT INTO user_credits (user_id) SELECT id FROM users ORDER BY id LIMIT 7",
-    "demo_accounts": "INSERT INTO demo_accounts (demo_type, workspace_id, display_name, demo_data)"
-    """ VALUES ('user', 'theirs', 'x', '{"a": 1}')""",
-    "enterprise_service_packages": "INSERT INTO enterprise_service_packages"
-    " (package_name, package_type, monthly_fee, case_volume_limit) VALUES ('theirs', 'custom', 1, 1)",
-    "user_accounts": "INSERT INTO user_accounts"
-    " (user_id, type, provider, provider_account_id, is_primary, is_verified)"
-    " SELECT id, 'oauth', 'google', 'g' || id, true, true FROM users ORDER BY id LIMIT 4",
-    "workspace_mappings": "INSERT INTO workspace_mappings (user_id, workspace_id, workspace_type)"
-    " SELECT id, workspace_id, 'user' FROM users ORDER BY id LIMIT 9",
-}
+from rollout import adoption
+from rollout.errors import RolloutError
+from rollout.run import Run
+from tests.fixtures.databases import execute, query
+from tests.fixtures.legacy import attempt, picture
+from tests.fixtures.migrated import back
+from tests.rollout.starting_states import make_different, make_some
 
 
-def referred_to(table):
-    """Return the tables of ours that a table refers to."""
-    found = (re.search(r"REFERENCES (\w+)\(", str(one.get("definition"))) for _, one in WANTED.parts_of(table))
-    return {match[1] for match in found if match and match[1] in TABLES}
+def seeds(count):
+    """Return the first seed for the suite, the others for those who have minutes."""
+    return [0, *(pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(1, count))]
 
 
-def some_tables(dice):
-    """Return some of our tables and all that they refer to, in an order in which they can be made."""
-    share = dice.choice([0.1, 0.3, 0.6, 0.9])
-    wanted = {table for table in TABLES if dice.random() < share}
-    for _ in range(4):
-        wanted |= {other for table in wanted for other in referred_to(table)}
-    order = []
-    while len(order) < len(wanted):
-        order += [table for table in sorted(wanted) if table not in order and referred_to(table) <= set(order)]
-    return order
+def dice_of(seed):
+    """Return dice that fall the same way every time."""
+    return random.Random(seed)  # noqa: S311 - nothing is kept secret with it
 
 
-def make_some(server, dice):
-    """Make some of our columns, tables, indexes and rows by hand."""
-    columns = [name for name in COLUMNS if dice.random() < 0.4]
-    tables = some_tables(dice)
-    execute(server, *(f"ALTER TABLE users {COLUMNS[name]}" for name in columns))
-    by_hand(server, *tables)
-    for key, one in WANTED.objects.items():
-        if key.startswith("index ") and one["table"] in tables and dice.random() < 0.5:
-            execute(server, one["definition"].replace(" INDEX ON ", f" INDEX by_hand_{dice.randrange(10**9)} ON "))
-    for table in tables:
-        known = table in ROWS and (table != "workspace_mappings" or "workspace_id" in columns)
-        if known and dice.random() < 0.6:
-            execute(server, ROWS[table])
-
-
-@pytest.mark.parametrize("seed", range(int(os.environ.get("STARTING_STATES", "2"))))
-def test_there_and_back(legacy, settings_for, seed):
-    """Byte for byte by pg_dump, row for row by content; also where the baseline stays and everything else goes."""
-    make_some(legacy, random.Random(seed))  # noqa: S311 - the same states every time
-    before = picture(legacy)
-    settings = settings_for(legacy)
-    assert attempt(settings).error is None
+def there_and_back(server, settings):
+    """Upgrade and roll back: byte for byte by pg_dump, row for row by content; also where only the baseline stays."""
+    before = picture(server)
+    run = attempt(settings)
+    assert run.error is None
     assert back(settings).error is None
-    assert before.differences(picture(legacy)) == []
+    assert before.differences(picture(server)) == []
     assert attempt(settings).error is None
     assert back(settings, "baseline").error is None
-    assert before.lost(picture(legacy)) == []
+    assert before.lost(picture(server)) == []
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("state", ["clean", "legacy"])
+def test_nothing_of_ours_is_there(make_database, legacy_template, settings_for, state):
+    """An empty database is empty again, a legacy one is what it was."""
+    server = make_database(legacy_template if state == "legacy" else None)
+    there_and_back(server, settings_for(server))
+
+
+@pytest.mark.parametrize("seed", seeds(20))
+def test_some_of_it_is_there(legacy, settings_for, seed):
+    """What is identical is taken as it is, and outlives upgrade and rollback."""
+    make_some(legacy, dice_of(seed))
+    there_and_back(legacy, settings_for(legacy))
+
+
+@pytest.mark.parametrize("seed", seeds(40))
+def test_some_of_it_is_different(legacy, settings_for, seed):
+    """The upgrade refuses and names it; ``--mend`` and its owners make it ours without a loss; then all is as above."""
+    dice = dice_of(seed)
+    different = make_different(legacy, make_some(legacy, dice), dice)
+    settings, before, columns = settings_for(legacy), picture(legacy), columns_of(legacy)
+    then = values_of(legacy, columns)
+    assert different_in(attempt(settings)) == {one.subject for one in different}
+    assert before.differences(picture(legacy)) == []
+
+    mended = mend(settings)
+    assert mended.error is None
+    left = [one for one in different if not one.is_mended]
+    assert mended.result["counts"]["different"] == len(left), mended.result["objects"]
+    assert values_of(legacy, columns) == then, "mending loses no value"
+    if left:
+        assert different_in(attempt(settings)) == {one.subject for one in left}
+        execute(legacy, *(typed for one in mended.result["objects"] for typed in one.get("by_owner", [])))
+    there_and_back(legacy, settings)
+
+
+def different_in(run):
+    """Return what a refused upgrade names as different."""
+    assert (run.exit_code, run.database) == (6, "untouched"), run.error
+    return {one.subject for one in run.findings if one.check == "what_is_there_is_identical"}
+
+
+def mend(settings):
+    """Run ``adopt --mend`` and return its run, however it ended."""
+    run = Run("adopt")
+    try:
+        adoption.mend(settings, run, lambda _: True)
+    except RolloutError as error:
+        run.failed(error)
+    return run
+
+
+def columns_of(server):
+    """Return the columns of every table, quoted for SQL."""
+    return query(
+        server,
+        "SELECT json_object_agg(t, c) FROM (SELECT attrelid::regclass::text AS t,"
+        " string_agg(quote_ident(attname), ', ' ORDER BY attnum) AS c FROM pg_attribute a JOIN pg_class r"
+        " ON r.oid = attrelid WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND attnum > 0"
+        " AND NOT attisdropped GROUP BY 1) q",
+    )
+
+
+def values_of(server, columns):
+    """Return a digest of each table's rows in these columns, as text."""
+    digest = "md5(string_agg(r, ' ' ORDER BY r))"
+    each = (
+        f"SELECT '{table}' AS t, {digest} AS m FROM (SELECT ROW({names})::text FROM {table}) q(r)"
+        for table, names in columns.items()
+    )
+    return query(server, f"SELECT json_object_agg(t, m) FROM ({' UNION ALL '.join(each)}) q")
