@@ -117,7 +117,7 @@ def _column(found: Mends, table: str, column: str, definition: Definition, actua
     alter = f"ALTER TABLE {identifier(table)} ALTER COLUMN {identifier(column)}"
     ours, theirs = str(definition["type"]), str(actual["type"])
     if ours != theirs and not _is_wider(ours, theirs):
-        found.by_owner.append(f"{alter} TYPE {ours} USING {identifier(column)}::{ours};")
+        found.by_owner.append(f"{alter} TYPE {ours};")  # no USING: a cast would cut what is too long
         return
     if ours != theirs:
         found.lossless.append(f"{alter} TYPE {ours};")

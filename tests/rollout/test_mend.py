@@ -43,13 +43,22 @@ def test_the_statements_mend_what_differs(legacy, settings_for, monkeypatch):
     found = refused(legacy, settings_for)
     assert before.differences(picture(legacy)) == []
     hints = {one.subject: one.hint for one in found}
-    assert "ALTER TABLE" not in hints["users.workspace_id"], "narrowing a type could lose values"
+    narrowing = "ALTER TABLE users ALTER COLUMN workspace_id TYPE character varying(50);"
+    assert "only its owner can decide" in hints["users.workspace_id"]
+    execute(
+        legacy, "UPDATE users SET workspace_id = repeat('w', 60) WHERE id = (SELECT id FROM users ORDER BY id LIMIT 1)"
+    )
+    with pytest.raises(psycopg2.DataError, match="too long"):
+        execute(legacy, narrowing)
+    mapped = "(SELECT workspace_id FROM workspace_mappings m WHERE m.user_id = users.id)"
+    execute(legacy, f"UPDATE users SET workspace_id = {mapped} WHERE length(workspace_id) = 60")
     for subject, hint in hints.items():
         if subject != "users.workspace_id":
             execute(legacy, hint[hint.index(": ") + 2 :])
     left = refused(legacy, settings_for)
     assert [one.subject for one in left] == ["users.workspace_id"]
-    execute(legacy, "ALTER TABLE users ALTER workspace_id TYPE varchar(50)")
+    assert left[0].hint.endswith(narrowing)
+    execute(legacy, narrowing)
     run = attempt(settings_for(legacy))
     assert (run.exit_code, run.error) == (0, None)
 

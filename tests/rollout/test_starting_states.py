@@ -1,6 +1,6 @@
 """Generated starting states: any part of our schema may be there already, with rows; upgrade and rollback give it back.
 
-Two run with the suite; all of them: ``make test-damages ARGS=tests/rollout/test_starting_states.py``.
+Two run with the suite; all of them: ``make test-exhaustive ARGS=tests/rollout/test_starting_states.py``.
 """
 
 from __future__ import annotations
