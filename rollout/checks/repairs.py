@@ -25,7 +25,9 @@ def missing(key: str, expected: Definition, there: Catalog | None = None) -> str
     in_the_way = f"DROP INDEX {part}; " if kind == "constraint" and f"index {part}" in (there or {}) else ""
     statements = {
         "column": f"ALTER TABLE {table} ADD COLUMN {part} {_column(expected)};",
-        "constraint": f"{in_the_way}ALTER TABLE {table} ADD CONSTRAINT {part} {definition};",
+        "constraint": _released(
+            expected, there or {}, f"{in_the_way}ALTER TABLE {table} ADD CONSTRAINT {part} {definition};"
+        ),
         "index": f"{definition.replace(' INDEX ON ', f' INDEX CONCURRENTLY {name} ON ', 1)};",
         "trigger": f"{definition};",
         "function": _function(expected) if kind == "function" else "",
@@ -35,8 +37,8 @@ def missing(key: str, expected: Definition, there: Catalog | None = None) -> str
     return statements.get(kind) or say("Its rows are gone: `tool backup list`, then `tool restore PATH`.")
 
 
-def differing(key: str, expected: Definition, found: Definition) -> str:
-    """Return how to alter an object to what is expected."""
+def differing(key: str, expected: Definition, found: Definition, there: Catalog) -> str:
+    """Return how to alter an object to what is expected; ``there``: what may rest on it."""
     kind, _, name = key.partition(" ")
     repair = _REPAIRS.get(kind)
     how = {field for field in {*expected, *found} if expected.get(field) != found.get(field)}
@@ -44,7 +46,23 @@ def differing(key: str, expected: Definition, found: Definition) -> str:
     if "identity" in how and "identity" in expected and "identity" in found:
         how = how - {"identity"} | {"generated"}
     statement = repair(name, expected, how) if repair is not None else ""
+    if " DROP CONSTRAINT " in statement:
+        statement = _released(expected, there, statement)
     return statement or say("`tool plan --sql` shows how it is made.")
+
+
+def _released(expected: Definition, there: Catalog, statement: str) -> str:
+    """Return a statement that makes a key again, between what drops the foreign keys on it and makes them again."""
+    if expected.get("type") not in {"p", "u"}:
+        return statement
+    on_it = f" REFERENCES {expected['table']}({', '.join(expected['columns'])})"
+    before, after = "", ""
+    for key, one in there.items():
+        if one.get("type") == "f" and on_it in str(one["definition"]):
+            alter, name = f"ALTER TABLE {one['table']}", key.rpartition(".")[2]
+            before += f"{alter} DROP CONSTRAINT {name}; "
+            after += f" {alter} ADD CONSTRAINT {name} {one['definition']};"
+    return before + statement + after
 
 
 def surrounding(key: str, field: str, expected: Definition) -> str:
@@ -153,18 +171,19 @@ def _function(expected: Definition) -> str:
 def _alter_view(name: str, expected: Definition, how: set[str]) -> str:
     """Return how to reset a view's options, or to make it again."""
     if how == {"options"} and "options" not in expected:
-        return f"ALTER VIEW {name} RESET (security_barrier, check_option);"
+        return f"ALTER VIEW {name} RESET (security_barrier, security_invoker, check_option);"
     return f"DROP VIEW {name}; CREATE VIEW {name} AS {_one_line(expected['query'])}"
 
 
 def _alter_sequence(name: str, expected: Definition, how: set[str]) -> str:
     """Return all of a sequence's properties."""
+    # The server refuses OWNED BY for the sequence of an identity column.
+    owner = f" OWNED BY {expected.get('owned_by', 'NONE')}" if "owned_by" in how else ""
     logged = f"ALTER SEQUENCE {name} SET LOGGED; " if "unlogged" in how else ""
     return (
         f"{logged}ALTER SEQUENCE {name} AS {expected['type']} INCREMENT BY {expected['increment']}"
         f" MINVALUE {expected['min']} MAXVALUE {expected['max']} START WITH {expected['start']}"
-        f" CACHE {expected['cache']} {'' if expected['cycle'] else 'NO '}CYCLE"
-        f" OWNED BY {expected.get('owned_by', 'NONE')};"
+        f" CACHE {expected['cache']} {'' if expected['cycle'] else 'NO '}CYCLE{owner};"
     )
 
 

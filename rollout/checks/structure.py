@@ -83,7 +83,7 @@ def _differences(subject: Subject, key: str, there: str, *, kept: bool) -> Itera
         yield Finding(
             name,
             say("{kind} differs: {how}", kind=kind, how="; ".join(how)),
-            repairs.differing(key, expected, found),
+            repairs.differing(key, expected, found, subject.catalog),
         )
     for field in catalog.surroundings_of(expected):
         if kept or field in {"owner", "acl"} or expected.get(field) == found.get(field):

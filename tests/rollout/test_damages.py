@@ -6,6 +6,7 @@ By default a sample runs, the same each time, with every kind of damage in it; `
 
 from __future__ import annotations
 
+import re
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 HEAD = plan.history()[-1].id
 BASELINE = plan.history()[0].id
-SAMPLE = 1
-"""How many of each kind run by default."""
+TOGETHER = 12
+"""How many damages to different tables are looked for at once, where only one of each kind is done."""
 
 MANIFEST = manifest.at([revision.id for revision in plan.history()], major=18)
 OURS = [key for key, revision in MANIFEST.made_by.items() if revision != BASELINE]
@@ -44,6 +45,7 @@ CREATED_CASES = [
     *(case for case in damage_cases.structure(MANIFEST, OURS) if "feishu_auths" in case.sql),
 ]
 DATA_CASES = list(damage_cases.data(MANIFEST, OURS))
+TABLES = [key.partition(" ")[2] for key in MANIFEST.objects if key.startswith(("table ", "view "))]
 
 
 def _by_kind(cases: Iterable[Case]) -> dict[str, list[Case]]:
@@ -60,6 +62,14 @@ def _apply(connection: Connection, sql: str) -> bool:
     except psycopg2.Error:
         return False
     return True
+
+
+def _apply_or_not(connection: Connection, sql: str) -> bool:
+    """Do it in a savepoint of its own; tell whether the server let it happen."""
+    savepoint = connection.begin_nested()
+    done = _apply(connection, sql)
+    (savepoint.commit if done else savepoint.rollback)()
+    return done
 
 
 def _found(connection: Connection, areas: Iterable[Area], revision: str = HEAD) -> list[Finding]:
@@ -93,9 +103,50 @@ def _missed(server: Server, cases: list[Case], areas: tuple[Area, ...] | None = 
     return done, missed
 
 
-def _sample(cases: list[Case]) -> list[Case]:
-    """Return some cases, spread over all of them."""
-    return cases[:: max(1, -(-len(cases) // SAMPLE))]
+def _batches(cases: Iterable[Case]) -> list[list[Case]]:
+    """Group damages of one area that have no table in common, so that one look at the database finds them all."""
+    batches: list[tuple[str, set[str], list[Case]]] = []
+    for case in cases:
+        tables = {name for name in TABLES if re.search(rf"\b{name}\b", case.sql)}
+        for area, taken, batch in batches:
+            if area == case.area and len(batch) < TOGETHER and not taken & tables:
+                break
+        else:
+            area, taken, batch = case.area, set(), []
+            batches.append((area, taken, batch))
+        taken |= tables
+        batch.append(case)
+    return [batch for _, _, batch in batches]
+
+
+def _missed_together(server: Server, cases: list[Case], *, may_be_refused: bool = False) -> list[str]:
+    """Do damages of each kind, many at once; one that is not named then, or cannot be done, is done by itself."""
+    alone = []
+    with connected(server) as connection:
+        for batch in _batches(case for case in cases if case.since <= server_major(connection)):
+            savepoint = connection.begin_nested()
+            done = []
+            for case in batch:
+                (done if _apply_or_not(connection, case.sql) else alone).append(case)
+            findings = _found(connection, [Area(batch[0].area)])
+            alone += [case for case in done if not _names(case, findings)]
+            savepoint.rollback()
+    missed = []
+    for case in alone:
+        happened, names = _missed(server, [case])
+        missed += names
+        if not happened and not may_be_refused:
+            # Not of this object; of another one.
+            happened, names = _missed(server, [one for one in LEGACY_CASES if one.kind == case.kind][:1])
+            missed += names
+        if not (happened or may_be_refused or case.kind in NEVER_IN_A_SAMPLE):
+            missed.append(f"{case}: the server refused it")
+    return missed
+
+
+def _one_of_each_kind(cases: Iterable[Case]) -> list[Case]:
+    """Choose cases, of every kind that of another object as far as there are others."""
+    return [of_kind[7 * number % len(of_kind)] for number, of_kind in enumerate(_by_kind(cases).values())]
 
 
 def _each_kind(cases: list[Case]) -> list[object]:
@@ -107,26 +158,17 @@ NEVER_IN_A_SAMPLE = {"unlog table"}
 """Kinds that the server refuses for nearly every object."""
 
 
-@pytest.mark.parametrize("cases", _each_kind(LEGACY_CASES))
-def test_a_damage_is_named(cases: list[Case], upgraded: Server) -> None:
+@pytest.mark.parametrize("turn", range(3))
+def test_a_damage_is_named(turn: int, upgraded: Server) -> None:
     """On an upgraded legacy database, verify names the damaged object: one of each kind of damage."""
-    done, missed = _missed(upgraded, _sample(cases))
-    assert missed == []
-    if server_too_old(cases, upgraded) or cases[0].kind in NEVER_IN_A_SAMPLE:
-        return
-    assert done, "the server refused every damage of this kind"
+    assert _missed_together(upgraded, _one_of_each_kind(LEGACY_CASES)[turn::3]) == []
 
 
-def server_too_old(cases: list[Case], server: Server) -> bool:
-    """Tell whether a kind of damage cannot be done on this server."""
-    with connected(server) as connection:
-        return all(case.since > server_major(connection) for case in cases)
-
-
-@pytest.mark.parametrize("cases", _each_kind(CREATED_CASES))
-def test_a_damage_to_a_core_that_we_made_is_named(cases: list[Case], created: Server) -> None:
+@pytest.mark.parametrize("turn", range(3))
+def test_a_damage_to_a_core_that_we_made_is_named(turn: int, created: Server) -> None:
     """Where we made the legacy core ourselves, it is ours like the rest: one of each kind of damage."""
-    assert _missed(created, cases[len(cases) // 2 :][:1])[1] == []
+    cases = _one_of_each_kind(CREATED_CASES)[turn::3]
+    assert _missed_together(created, cases, may_be_refused=True) == []
 
 
 @pytest.mark.exhaustive
@@ -203,27 +245,43 @@ NOT_MENDED = {
 """Damages that no single statement takes back: rows are gone, or somebody must decide."""
 
 
-@pytest.mark.parametrize(
-    "cases", _each_kind([case for case in LEGACY_CASES if case.severity == ERROR and case.kind not in NOT_MENDED])
-)
-def test_the_hint_mends_it(cases: list[Case], upgraded: Server) -> None:
-    """What the finding says to type, typed as it stands, makes the error go away."""
-    case = cases[0]
-    with connected(upgraded) as connection:
-        if case.since > server_major(connection) or not _apply(connection, case.sql):
-            return
-        errors = _errors(connection)
-        assert errors
-        for _ in range(2):  # some hints need what another one makes
-            for finding in errors:
-                savepoint = connection.begin_nested()
-                assert finding.hint.endswith(";"), finding
-                if _apply(connection, finding.hint.replace("CONCURRENTLY ", "")):
-                    savepoint.commit()
-                else:
-                    savepoint.rollback()
+MENDED = [case for case in LEGACY_CASES if case.severity == ERROR and case.kind not in NOT_MENDED]
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_the_hint_mends_it(turn: int, upgraded: Server) -> None:
+    """What the finding says to type, typed as it stands, makes the error go away: of one of each kind of damage."""
+    assert _not_mended(upgraded, _one_of_each_kind(MENDED)[turn::3]) == []
+
+
+@pytest.mark.exhaustive
+def test_every_hint_mends_it(upgraded: Server) -> None:
+    """Of every damage to every object."""
+    assert _not_mended(upgraded, MENDED) == []
+
+
+def _not_mended(server: Server, cases: list[Case]) -> list[str]:
+    """Do damages, many at once, and type what the findings say; return what is left, and of which damages."""
+    left = []
+    with connected(server) as connection:
+        for batch in _batches(case for case in cases if case.since <= server_major(connection)):
+            savepoint = connection.begin_nested()
+            done = [case for case in batch if _apply_or_not(connection, case.sql)]
             errors = _errors(connection)
-        assert errors == []
+            assert bool(errors) == bool(done)
+            left += [f"{[*map(str, done)]}: {one.problem}: {one.hint}" for one in _after_hints(connection, errors)]
+            savepoint.rollback()
+    return left
+
+
+def _after_hints(connection: Connection, errors: list[Finding]) -> list[Finding]:
+    """Type what the findings say; return the errors that are left."""
+    for _ in range(2):  # some hints need what another one makes
+        for finding in errors:
+            assert finding.hint.endswith(";"), finding
+            _apply_or_not(connection, finding.hint.replace("CONCURRENTLY ", ""))
+        errors = _errors(connection)
+    return errors
 
 
 def _errors(connection: Connection) -> list[Finding]:
