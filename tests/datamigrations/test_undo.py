@@ -100,10 +100,18 @@ def test_a_change_under_the_same_time(settings, source, target_server, quiet):
     ("edit", "table"),
     [
         ("UPDATE pagtive_projects SET project_name = 'mine'", "pagtive_projects"),
-        ("UPDATE pagtive_project_details SET html = 'mine'", "pagtive_project_details"),
+        pytest.param(
+            "UPDATE pagtive_project_details SET html = 'mine'", "pagtive_project_details", marks=pytest.mark.exhaustive
+        ),
         ("UPDATE users SET username = 'mine' WHERE registration_source = 'pagtive'", "users"),
-        ("UPDATE user_credits SET credits_remaining = 0 WHERE user_id = '{user}'", "user_credits"),
-        ("UPDATE users SET status = 'PENDING' WHERE email = 'a@example.com'", "users"),
+        pytest.param(
+            "UPDATE user_credits SET credits_remaining = 0 WHERE user_id = '{user}'",
+            "user_credits",
+            marks=pytest.mark.exhaustive,
+        ),
+        pytest.param(
+            "UPDATE users SET status = 'PENDING' WHERE email = 'a@example.com'", "users", marks=pytest.mark.exhaustive
+        ),
     ],
 )
 def test_rows_that_were_edited_are_refused(settings, source, target_server, quiet, edit, table):  # noqa: PLR0917

@@ -122,41 +122,42 @@ class Different:
     how: str
 
 
+DIFFERENT = [
+    Different("ALTER TABLE users ALTER workspace_id DROP NOT NULL", "users.workspace_id", "not_null: expected True"),
+    Different("ALTER TABLE users ALTER workspace_id TYPE varchar(60)", "users.workspace_id", "varying(50), found"),
+    Different("ALTER TABLE users ALTER workspace_id DROP DEFAULT", "users.workspace_id", "default: expected"),
+    Different("ALTER TABLE lawyer_levels ADD theirs int", "lawyer_levels", "lawyer_levels.theirs is not ours"),
+    Different("ALTER TABLE lawyer_levels DROP benefits", "lawyer_levels", "lawyer_levels.benefits is missing"),
+    Different("ALTER TABLE lawyer_levels ADD CHECK (level < 99)", "lawyer_levels", "_level_check is not ours"),
+    Different(
+        "CREATE OR REPLACE FUNCTION lawsker_touch_updated_at() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$BEGIN RETURN NULL; END$$",
+        "lawsker_touch_updated_at()",
+        "body: expected",
+    ),
+    Different(
+        "CREATE OR REPLACE VIEW case_matching_stats AS SELECT id AS case_id, case_amount, status,"
+        " 0::bigint AS invitations_sent, 0::bigint AS invitations_accepted, 0::bigint AS invitations_declined,"
+        " 0::numeric AS avg_match_score FROM cases",
+        "case_matching_stats",
+        "query: expected",
+    ),
+    Different(
+        "ALTER TABLE user_credits DISABLE TRIGGER update_user_credits_updated_at",
+        "update_user_credits_updated_at on user_credits",
+        "enabled: expected O, found D",
+    ),
+    Different(
+        "DROP INDEX ix_users_account_type; CREATE INDEX ix_users_account_type ON users (account_type, username)",
+        "ix_users_account_type",
+        "definition: expected",
+    ),
+]
+
+
 @pytest.mark.parametrize(
     "different",
-    [
-        Different(
-            "ALTER TABLE users ALTER workspace_id DROP NOT NULL", "users.workspace_id", "not_null: expected True"
-        ),
-        Different("ALTER TABLE users ALTER workspace_id TYPE varchar(60)", "users.workspace_id", "varying(50), found"),
-        Different("ALTER TABLE users ALTER workspace_id DROP DEFAULT", "users.workspace_id", "default: expected"),
-        Different("ALTER TABLE lawyer_levels ADD theirs int", "lawyer_levels", "lawyer_levels.theirs is not ours"),
-        Different("ALTER TABLE lawyer_levels DROP benefits", "lawyer_levels", "lawyer_levels.benefits is missing"),
-        Different("ALTER TABLE lawyer_levels ADD CHECK (level < 99)", "lawyer_levels", "_level_check is not ours"),
-        Different(
-            "CREATE OR REPLACE FUNCTION lawsker_touch_updated_at() RETURNS trigger LANGUAGE plpgsql"
-            " AS $$BEGIN RETURN NULL; END$$",
-            "lawsker_touch_updated_at()",
-            "body: expected",
-        ),
-        Different(
-            "CREATE OR REPLACE VIEW case_matching_stats AS SELECT id AS case_id, case_amount, status,"
-            " 0::bigint AS invitations_sent, 0::bigint AS invitations_accepted, 0::bigint AS invitations_declined,"
-            " 0::numeric AS avg_match_score FROM cases",
-            "case_matching_stats",
-            "query: expected",
-        ),
-        Different(
-            "ALTER TABLE user_credits DISABLE TRIGGER update_user_credits_updated_at",
-            "update_user_credits_updated_at on user_credits",
-            "enabled: expected O, found D",
-        ),
-        Different(
-            "DROP INDEX ix_users_account_type; CREATE INDEX ix_users_account_type ON users (account_type, username)",
-            "ix_users_account_type",
-            "definition: expected",
-        ),
-    ],
+    [pytest.param(one, marks=pytest.mark.exhaustive if number % 3 else ()) for number, one in enumerate(DIFFERENT)],
     ids=lambda different: f"{different.subject} {different.how}",
 )
 def test_what_differs_is_refused(make_database, all_there, settings_for, different):

@@ -111,6 +111,7 @@ def test_a_check_that_fails_before_commit(legacy, settings_for, monkeypatch, fun
     assert run.result["summary"]["failed"] == 1
 
 
+@pytest.mark.exhaustive
 def test_the_session_ends_during_the_checks(legacy, settings_for, monkeypatch):
     """A connection that is lost while checks run is no finding of theirs: exit code 8, the server's words."""
 
@@ -189,6 +190,7 @@ def test_a_signal_while_waiting_for_a_table(legacy, tmp_path):
         holder.close()
 
 
+@pytest.mark.exhaustive
 def test_a_signal_during_the_backup(legacy, tmp_path):
     """SIGTERM while pg_dump waits: exit code 130, untouched, on record, and no half of a backup stays."""
     holder = psycopg2.connect(**legacy.parameters)
@@ -336,6 +338,7 @@ def test_a_statement_takes_too_long(gated, settings_for):
     assert "statement timeout" in run.error.message
 
 
+@pytest.mark.exhaustive
 def test_rights_go_after_preflight(legacy, limited_role, settings_for, monkeypatch):
     """Rights that preflight saw are revoked before the upgrade needs them."""
     execute(
@@ -513,6 +516,7 @@ def test_the_answer_to_commit_is_lost(legacy, lossy, settings_for):
     assert query(legacy, "SELECT version_num FROM lawsker_schema_version") == HEAD
 
 
+@pytest.mark.exhaustive
 def test_commit_itself_is_lost(legacy, lossy, settings_for):
     """The server is asked, and says aborted: exit code 8, rolled back."""
     proxy = lossy("request")
@@ -573,6 +577,7 @@ def test_the_audit_cannot_be_made(legacy, settings_for, monkeypatch):
     assert query(legacy, "SELECT version_num FROM lawsker_schema_version") == HEAD
 
 
+@pytest.mark.exhaustive
 def test_a_bug_of_ours_is_rolled_back_too(legacy, settings_for, monkeypatch):
     """Any other exception: nothing of the upgrade is left, and the record says that it failed."""
     before, settings = picture(legacy), settings_for(legacy)

@@ -66,6 +66,7 @@ def test_what_it_does_not_know_is_explained(migrated, checkout, command):
     assert query(migrated, "SELECT version_num FROM lawsker_schema_version") == NEWEST
 
 
+@pytest.mark.exhaustive
 def test_the_kept_scripts_lead_back(migrated, legacy, settings_for, checkout):
     """Run as the runbook says, they leave what the older revision is: it verifies there, and can go on from there."""
     execute(migrated, "BEGIN;" + query(migrated, SCRIPTS) + "COMMIT;")

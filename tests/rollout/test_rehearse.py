@@ -95,6 +95,7 @@ def test_nothing_to_rehearse(make_database, upgraded, settings_for):
     assert copies(server) == 0
 
 
+@pytest.mark.exhaustive
 def test_a_rollback_that_leaves_something_is_found(saved, legacy, monkeypatch):
     """What the rollback left otherwise than before: exit code 12, named, the target untouched, no copy left."""
     settings, path = saved
@@ -112,6 +113,7 @@ def test_a_rollback_that_leaves_something_is_found(saved, legacy, monkeypatch):
     assert copies(legacy) == 0
 
 
+@pytest.mark.exhaustive
 def test_an_upgrade_that_would_fail_is_found(saved, legacy, command):
     """Rows that the upgrade refuses: the upgrade's own exit code and message, on the command line too, no traceback."""
     settings, _ = saved

@@ -226,6 +226,7 @@ def test_backup_of_another_database(saved, make_database, settings_for, tidy):
     assert plans[0].backup_of.split("/")[-1] != other.database
 
 
+@pytest.mark.exhaustive
 def test_sessions_that_come_back_are_no_obstacle(saved, target):
     """Clients that reconnect all the time: their sessions end, and they reach the restored database."""
     settings, path = saved
@@ -572,6 +573,7 @@ def test_ordinary_owner_can_restore(owner, settings_for):
     assert query(owner, "SELECT count(*) FROM t") == 40
 
 
+@pytest.mark.exhaustive
 def test_timeouts_of_the_role_do_not_hurry_us(owner, postgres, settings_for):
     """A role whose statements end after a moment can still make a proven backup, and restore it."""
     execute(owner, "CREATE TABLE large AS SELECT i, md5(i::text) FROM generate_series(1, 300000) i")

@@ -90,6 +90,7 @@ def test_what_people_entered_comes_back(a_week_later, settings_for):
     assert query(a_week_later, _ENABLED) == enabled
 
 
+@pytest.mark.exhaustive
 def test_numbers_are_not_given_twice(a_week_later, settings_for):
     """Identity and serial columns go on after the rows that came back."""
     settings = settings_for(a_week_later)
@@ -429,6 +430,7 @@ def test_a_row_that_the_table_refuses_stays(a_week_later, settings_for):
     assert query(a_week_later, "SELECT count(*) FROM user_accounts") == 4
 
 
+@pytest.mark.exhaustive
 def test_rows_of_ours_leave_a_table_that_was_there(legacy, settings_for):
     """Seeds and initial rows that we put into tables that were there go; theirs, and what people changed, stay."""
     by_hand(legacy, "lawyer_levels", "user_credits")
@@ -461,6 +463,7 @@ def test_plain_alembic_goes_back_too(migrated, before, monkeypatch):
     assert set(now.contents) - set(before.contents) == {"public.lawsker_schema_version"}
 
 
+@pytest.mark.exhaustive
 def test_a_database_that_we_created(database, settings_for):
     """On one that was empty everything goes, the legacy core too, and everything comes back."""
     settings = settings_for(database)
