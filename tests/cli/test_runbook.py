@@ -81,7 +81,7 @@ def night(migrated, tmp_path):
         execute(migrated.to_database("postgres"), f'DROP DATABASE IF EXISTS "{operator.names.get("lawsker" + kind)}"')
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_the_restore_page(night, migrated):
     """Rows and a table are lost after a backup; the page brings them back, takes that back, and tidies up."""
     _, _, [create, _], *_ = blocks("Before the night")

@@ -33,8 +33,8 @@ def change_target(target, when=None):
     ("option", "older", "newer"),
     [
         ("newer", "target", "source"),
-        pytest.param("source", "source", "source", marks=pytest.mark.exhaustive),
-        pytest.param("keep", "target", "target", marks=pytest.mark.exhaustive),
+        pytest.param("source", "source", "source", marks=pytest.mark.variant),
+        pytest.param("keep", "target", "target", marks=pytest.mark.variant),
     ],
 )
 def test_rows_that_both_sides_changed(settings, source, target, shared, option, older, newer):  # noqa: PLR0917
@@ -53,7 +53,7 @@ def test_rows_that_both_sides_changed(settings, source, target, shared, option, 
     assert figures(imported(settings, on_conflict=option), "projects") == {"read": 2, "unchanged": 2}
 
 
-@pytest.mark.parametrize("option", ["newer", pytest.param("source", marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("option", ["newer", pytest.param("source", marks=pytest.mark.variant)])
 def test_a_newer_source_row(settings, source, target, shared, option):
     """A row that only the source changed comes over, and carries the source's time."""
     change_source(source, "2024-09-09 08:00")
@@ -238,7 +238,7 @@ SINCE = [
 """When the target was edited since the import, what time the source's change carries, and the status afterwards."""
 
 
-@pytest.mark.parametrize("option", ["newer", "source", pytest.param("keep", marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("option", ["newer", "source", pytest.param("keep", marks=pytest.mark.variant)])
 def test_users_imported_before(settings, source, target, option):
     """Edited here since the import, the newer wins; else the source's status comes, newer or of the same time."""
     target.run(QUIET)

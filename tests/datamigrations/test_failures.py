@@ -94,8 +94,8 @@ def refused(run, code, database="untouched"):
     "table",
     [
         "users",
-        pytest.param("projects", marks=pytest.mark.exhaustive),
-        pytest.param("project_details", marks=pytest.mark.exhaustive),
+        pytest.param("projects", marks=pytest.mark.variant),
+        pytest.param("project_details", marks=pytest.mark.variant),
     ],
 )
 def test_a_required_table_is_missing(settings, source, target_server, table):
@@ -270,7 +270,7 @@ def test_a_user_who_signs_up_meanwhile(settings, source, target, target_server, 
 
 @pytest.mark.parametrize(
     "gate",
-    [pytest.param(step, marks=[] if step in {"users", "commit"} else pytest.mark.exhaustive) for step in STEPS],
+    [pytest.param(step, marks=[] if step in {"users", "commit"} else pytest.mark.variant) for step in STEPS],
     indirect=True,
 )
 def test_the_merge_is_killed(settings, source, target, target_server, gate):
@@ -338,7 +338,7 @@ def test_a_whole_server_goes_away(settings, source, target, source_gate, side):
     imported(settings)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.variant)])
 def test_ctrl_c_in_the_merge(settings, source, target_server, gate, tmp_path, number):  # noqa: PLR0917
     """The command ends with 130, and the target is as it was."""
     some_rows(source)

@@ -101,16 +101,16 @@ def test_a_change_under_the_same_time(settings, source, target_server, quiet):
     [
         ("UPDATE pagtive_projects SET project_name = 'mine'", "pagtive_projects"),
         pytest.param(
-            "UPDATE pagtive_project_details SET html = 'mine'", "pagtive_project_details", marks=pytest.mark.exhaustive
+            "UPDATE pagtive_project_details SET html = 'mine'", "pagtive_project_details", marks=pytest.mark.variant
         ),
         ("UPDATE users SET username = 'mine' WHERE registration_source = 'pagtive'", "users"),
         pytest.param(
             "UPDATE user_credits SET credits_remaining = 0 WHERE user_id = '{user}'",
             "user_credits",
-            marks=pytest.mark.exhaustive,
+            marks=pytest.mark.variant,
         ),
         pytest.param(
-            "UPDATE users SET status = 'PENDING' WHERE email = 'a@example.com'", "users", marks=pytest.mark.exhaustive
+            "UPDATE users SET status = 'PENDING' WHERE email = 'a@example.com'", "users", marks=pytest.mark.variant
         ),
     ],
 )

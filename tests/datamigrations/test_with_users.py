@@ -34,7 +34,7 @@ def test_accounts_come_with_the_schema(legacy, settings_for):
     assert again.result["accounts"] == {"feishu": 0, "email": 0}
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_the_rollback_takes_them_along(legacy, settings_for):
     """All is as it was, to the byte; the shelf gives the accounts back with the next upgrade, as they were."""
     before, settings = picture(legacy), settings_for(legacy)
@@ -53,7 +53,7 @@ def test_a_schema_that_is_there_already(migrated, settings_for):
     assert sum(run.result["accounts"].values()) == query(migrated, "SELECT count(*)::int FROM user_accounts") > 0
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_accounts_that_are_there_count_as_preserved(legacy, settings_for):
     """From the family before the last one: the table of accounts is there, only rows may come to it."""
     settings = settings_for(legacy)

@@ -121,8 +121,8 @@ def test_without_our_memory_nothing_goes_down(legacy, alembic):
     "kind",
     [
         "empty",
-        pytest.param("legacy", marks=pytest.mark.exhaustive),
-        pytest.param("half migrated", marks=pytest.mark.exhaustive),
+        pytest.param("legacy", marks=pytest.mark.variant),
+        pytest.param("half migrated", marks=pytest.mark.variant),
     ],
 )
 def test_check_finds_no_difference_from_the_models(database, legacy, alembic, kind):
@@ -281,7 +281,7 @@ def test_the_script_for_a_clean_legacy_database(make_database, alembic, settings
     assert of_the_baseline(after.lost(before)) == after.lost(before)
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_the_script_of_plan_remembers_what_was_there(legacy, alembic, settings_for):
     """``tool plan --sql`` looks at the database: an older feishu_auths is kept, and stays ours to keep for ever."""
     before = picture(legacy)

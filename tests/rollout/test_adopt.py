@@ -93,8 +93,8 @@ def test_no_for_an_answer(legacy, settings_for):
 @pytest.mark.parametrize(
     "family",
     [
-        pytest.param("auth", marks=pytest.mark.exhaustive),
-        pytest.param("credits", marks=pytest.mark.exhaustive),
+        pytest.param("auth", marks=pytest.mark.variant),
+        pytest.param("credits", marks=pytest.mark.variant),
         "pagtive",
     ],
 )
@@ -115,7 +115,7 @@ def test_half_migrated_by_hand(upgrade_by_hand, settings_for, family):
     verify(settings, Run("verify"))
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_rollback_past_what_was_there(upgrade_by_hand, settings_for):
     """Tables that somebody made by hand stay whatever revision a rollback leads to, with every row."""
     server = upgrade_by_hand("levels")
@@ -135,7 +135,7 @@ def _versions(before, server):
     return f"{before.contents['public.lawsker_schema_version']} → {now}"
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_a_table_of_a_later_family(legacy, settings_for):
     """One table made by hand does not make a family; it is taken as it is, and outlives a rollback."""
     by_hand(legacy, "user_memberships")
@@ -242,7 +242,7 @@ def test_a_revision_of_a_newer_checkout(migrated, settings_for):
     assert "abcdef123456" in run.error.message
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_plain_stamp_remembers_every_revision(upgrade_by_hand, settings_for, monkeypatch):
     """``alembic stamp`` leads over many revisions in one step; all of them can be told apart later."""
     server = upgrade_by_hand("levels")
@@ -289,7 +289,7 @@ def test_rows_that_new_constraints_would_reject(upgrade_by_hand, settings_for):
     assert before.differences(picture(server)) == []
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_rows_that_fit_stop_nothing(upgrade_by_hand, settings_for):
     """A constraint that is missing on a table of theirs is made, where no row is in its way."""
     server = upgrade_by_hand("pagtive")

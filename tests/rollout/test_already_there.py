@@ -71,7 +71,7 @@ def changes(before, after):
     return [line for line in [*before.lost(after), *added] if "lawsker_schema_version" not in line]
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_everything_is_there(make_database, all_there, settings_for, monkeypatch):
     """Nothing is made, nothing changes but our version table; a downgrade then leaves everything where it was."""
     server = make_database(all_there)
@@ -85,7 +85,7 @@ def test_everything_is_there(make_database, all_there, settings_for, monkeypatch
     assert changes(before, picture(server)) == []
 
 
-@pytest.mark.parametrize("way", ["tool rollback", pytest.param("alembic downgrade", marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("way", ["tool rollback", pytest.param("alembic downgrade", marks=pytest.mark.variant)])
 def test_half_of_it_is_there(half_there, settings_for, monkeypatch, way):
     """Theirs is taken: rows and values are kept, what is missing is added; on the way back only ours goes."""
     before, settings = picture(half_there), settings_for(half_there)
@@ -157,7 +157,7 @@ DIFFERENT = [
 
 @pytest.mark.parametrize(
     "different",
-    [pytest.param(one, marks=pytest.mark.exhaustive if number % 3 else ()) for number, one in enumerate(DIFFERENT)],
+    [pytest.param(one, marks=pytest.mark.variant if number % 3 else ()) for number, one in enumerate(DIFFERENT)],
     ids=lambda different: f"{different.subject} {different.how}",
 )
 def test_what_differs_is_refused(make_database, all_there, settings_for, different):

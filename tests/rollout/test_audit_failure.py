@@ -51,7 +51,7 @@ def test_an_ordinary_sign_up_is_no_error(legacy, settings_for, after_commit):
     assert query(legacy, "SELECT avatar_url FROM users WHERE username = 'late'") == "https://example.com/late"
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_it_is_kept_unless_asked(legacy, settings_for, after_commit):
     """The default: exit code 13, changed, and the exact command that takes it back, which works."""
     before = picture(legacy)
@@ -98,8 +98,8 @@ def test_what_people_wrote_meanwhile_is_kept(legacy, settings_for, after_commit)
     "what",
     [
         "view of others",
-        pytest.param("object of ours gone", marks=pytest.mark.exhaustive),
-        pytest.param("table held", marks=pytest.mark.exhaustive),
+        pytest.param("object of ours gone", marks=pytest.mark.variant),
+        pytest.param("table held", marks=pytest.mark.variant),
     ],
 )
 def test_a_rollback_that_cannot_be_keeps_the_upgrade(legacy, settings_for, after_commit, what):

@@ -28,7 +28,7 @@ RENAMED = {
 
 def exhaustive(*values):
     """Return a case that only runs where somebody has the minutes."""
-    return pytest.param(*values, marks=pytest.mark.exhaustive)
+    return pytest.param(*values, marks=pytest.mark.variant)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_plain_downgrade_does_not_drop_what_is_others(migrated, alembic, capsy
     assert before.differences(picture(migrated)) == []
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_our_memory_is_gone(migrated, settings_for):
     """Without the schema rollout an upgrade goes on; what was made before it is nobody's to take back any more."""
     settings = settings_for(migrated)

@@ -117,7 +117,7 @@ def mended(settings, answer=True):
     return run, asked
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_adopt_mends_when_asked(half_migrated, settings_for):
     """It asks, runs the statements in one transaction, and then nothing differs: the upgrade takes all as there."""
     settings = settings_for(half_migrated)

@@ -45,7 +45,7 @@ def names_in(schema):
     return set(re.findall(r"^-- Name: (.+?); Type: ([A-Z ]+);", schema, re.MULTILINE))
 
 
-@pytest.mark.parametrize("deep", [pytest.param(False, marks=pytest.mark.exhaustive), True], ids=["", "deep"])
+@pytest.mark.parametrize("deep", [pytest.param(False, marks=pytest.mark.variant), True], ids=["", "deep"])
 def test_nothing_that_existed_is_touched(legacy, settings_for, deep):
     """Schema, rows, enabled state of each trigger, files of each table (no rewrite) and grants are what they were."""
     before = picture(legacy)
@@ -124,7 +124,7 @@ def runs_of_their_own(legacy, settings, revisions):
     assert before.lost(picture(legacy, without=NEW_USER_COLUMNS)) == []
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_some_revisions_are_runs_of_their_own(legacy, settings_for):
     """``--to`` stops in mid-family as well as at the end of one, and goes on from there."""
     runs_of_their_own(legacy, settings_for(legacy), [*plan.history()[2::7], plan.history()[-1]])

@@ -111,7 +111,7 @@ def test_a_check_that_fails_before_commit(legacy, settings_for, monkeypatch, fun
     assert run.result["summary"]["failed"] == 1
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_the_session_ends_during_the_checks(legacy, settings_for, monkeypatch):
     """A connection that is lost while checks run is no finding of theirs: exit code 8, the server's words."""
 
@@ -147,9 +147,9 @@ def test_kill_9(gated, postgres, tmp_path):
 @pytest.mark.parametrize(
     "number",
     [
-        pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive),
+        pytest.param(signal.SIGINT, marks=pytest.mark.variant),
         signal.SIGTERM,
-        pytest.param(signal.SIGHUP, marks=pytest.mark.exhaustive),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.variant),
     ],
     ids=lambda number: number.name,
 )
@@ -173,7 +173,7 @@ def test_a_signal_in_mid_upgrade(gated, tmp_path, number):
     assert json.loads((tmp_path / "var/reports" / f"{values['run_id']}.json").read_text())["exit_code"] == 130
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_a_signal_while_waiting_for_a_table(legacy, tmp_path):
     """Also the wait for the first lock ends at once, and is cancelled on the server."""
     holder = psycopg2.connect(**legacy.parameters)
@@ -190,7 +190,7 @@ def test_a_signal_while_waiting_for_a_table(legacy, tmp_path):
         holder.close()
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_a_signal_during_the_backup(legacy, tmp_path):
     """SIGTERM while pg_dump waits: exit code 130, untouched, on record, and no half of a backup stays."""
     holder = psycopg2.connect(**legacy.parameters)
@@ -210,7 +210,7 @@ def test_a_signal_during_the_backup(legacy, tmp_path):
         holder.close()
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_the_session_is_terminated(gated, settings_for):
     """An administrator ends our session half-way."""
     before, settings = picture(gated.server), settings_for(gated.server, lock_timeout=60.0)
@@ -303,7 +303,7 @@ def test_another_run_was_faster(legacy, settings_for, monkeypatch):
     )
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_a_session_that_is_silent_keeps_the_lock(legacy, postgres, settings_for, monkeypatch):
     """``idle_session_timeout`` of the database (14 and newer) does not end the session that holds the lock."""
     if postgres.major >= 14:
@@ -328,7 +328,7 @@ def test_ctrl_c_at_a_question(legacy, command, monkeypatch):
     assert "Traceback" not in result.output
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_a_statement_takes_too_long(gated, settings_for):
     """``ROLLOUT_STATEMENT_TIMEOUT`` ends it: a failure like any other, not an interruption."""
     before, settings = picture(gated.server), settings_for(gated.server, lock_timeout=60.0, statement_timeout=1.5)
@@ -338,7 +338,7 @@ def test_a_statement_takes_too_long(gated, settings_for):
     assert "statement timeout" in run.error.message
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_rights_go_after_preflight(legacy, limited_role, settings_for, monkeypatch):
     """Rights that preflight saw are revoked before the upgrade needs them."""
     execute(
@@ -516,7 +516,7 @@ def test_the_answer_to_commit_is_lost(legacy, lossy, settings_for):
     assert query(legacy, "SELECT version_num FROM lawsker_schema_version") == HEAD
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_commit_itself_is_lost(legacy, lossy, settings_for):
     """The server is asked, and says aborted: exit code 8, rolled back."""
     proxy = lossy("request")
@@ -528,7 +528,7 @@ def test_commit_itself_is_lost(legacy, lossy, settings_for):
     assert_recorded(legacy, run, code=8)
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_the_answer_to_commit_is_lost_and_nobody_can_be_asked(lossy, settings_for):
     """Exit code 20, unknown, and the statement to ask with when the server is back."""
     proxy = lossy("answer", gone=True)
@@ -577,7 +577,7 @@ def test_the_audit_cannot_be_made(legacy, settings_for, monkeypatch):
     assert query(legacy, "SELECT version_num FROM lawsker_schema_version") == HEAD
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_a_bug_of_ours_is_rolled_back_too(legacy, settings_for, monkeypatch):
     """Any other exception: nothing of the upgrade is left, and the record says that it failed."""
     before, settings = picture(legacy), settings_for(legacy)

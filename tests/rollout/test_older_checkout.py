@@ -47,10 +47,10 @@ def checkout(tmp_path_factory):
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(("tool", "status"), marks=pytest.mark.exhaustive),
+        pytest.param(("tool", "status"), marks=pytest.mark.variant),
         ("tool", "migrate"),
-        pytest.param(("tool", "rollback", "--to", "auth"), marks=pytest.mark.exhaustive),
-        pytest.param(("alembic", "current"), marks=pytest.mark.exhaustive),
+        pytest.param(("tool", "rollback", "--to", "auth"), marks=pytest.mark.variant),
+        pytest.param(("alembic", "current"), marks=pytest.mark.variant),
     ],
     ids=" ".join,
 )
@@ -66,7 +66,7 @@ def test_what_it_does_not_know_is_explained(migrated, checkout, command):
     assert query(migrated, "SELECT version_num FROM lawsker_schema_version") == NEWEST
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_the_kept_scripts_lead_back(migrated, legacy, settings_for, checkout):
     """Run as the runbook says, they leave what the older revision is: it verifies there, and can go on from there."""
     execute(migrated, "BEGIN;" + query(migrated, SCRIPTS) + "COMMIT;")

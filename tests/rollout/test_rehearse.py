@@ -95,7 +95,7 @@ def test_nothing_to_rehearse(make_database, upgraded, settings_for):
     assert copies(server) == 0
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_a_rollback_that_leaves_something_is_found(saved, legacy, monkeypatch):
     """What the rollback left otherwise than before: exit code 12, named, the target untouched, no copy left."""
     settings, path = saved
@@ -113,7 +113,7 @@ def test_a_rollback_that_leaves_something_is_found(saved, legacy, monkeypatch):
     assert copies(legacy) == 0
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_an_upgrade_that_would_fail_is_found(saved, legacy, command):
     """Rows that the upgrade refuses: the upgrade's own exit code and message, on the command line too, no traceback."""
     settings, _ = saved
@@ -126,7 +126,7 @@ def test_an_upgrade_that_would_fail_is_found(saved, legacy, command):
     assert copies(legacy) == 0
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_a_check_that_fails_ends_the_rehearsal(saved, legacy, monkeypatch):
     """A check that fails after the upgrade is the rehearsal's end: exit code 9, with the stage in the report."""
     settings, path = saved
@@ -155,7 +155,7 @@ def test_no_room_for_a_copy(saved, legacy, monkeypatch):
     assert copies(legacy) == 0
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive), signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.variant), signal.SIGKILL])
 def test_stopped_in_the_middle(saved, legacy, tmp_path, number):
     """Ctrl-C drops the copy; after `kill -9` the next run does. The target is as it was."""
     _, path = saved

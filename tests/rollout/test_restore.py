@@ -170,7 +170,7 @@ def whole_dump(server):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param("a=b c'd", marks=pytest.mark.exhaustive), 'quo"ted %s :x', "中文数据库" * 4]
+    "name", [pytest.param("a=b c'd", marks=pytest.mark.variant), 'quo"ted %s :x', "中文数据库" * 4]
 )
 def test_everything_comes_out_the_same(name, postgres, settings_for):
     """A bit of everything, in a database whose name needs care: content, owner, settings, grants, comment are back."""
@@ -226,7 +226,7 @@ def test_backup_of_another_database(saved, make_database, settings_for, tidy):
     assert plans[0].backup_of.split("/")[-1] != other.database
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_sessions_that_come_back_are_no_obstacle(saved, target):
     """Clients that reconnect all the time: their sessions end, and they reach the restored database."""
     settings, path = saved
@@ -325,7 +325,7 @@ def test_answer_no(saved, target):
 
 
 @pytest.mark.parametrize(
-    "error", [KeyboardInterrupt, pytest.param(SystemExit, marks=pytest.mark.exhaustive), RuntimeError]
+    "error", [KeyboardInterrupt, pytest.param(SystemExit, marks=pytest.mark.variant), RuntimeError]
 )
 def test_anything_that_goes_wrong_in_between(saved, target, error):
     """Ctrl-C, or even a bug, while it asks: the new database is dropped, the original is as it was."""
@@ -466,7 +466,7 @@ SAMPLE = {("differences", False), ("swap", True)}
 @pytest.mark.parametrize(
     ("step", "crash"),
     [
-        pytest.param(step, crash, marks=[] if (step, crash) in SAMPLE else pytest.mark.exhaustive)
+        pytest.param(step, crash, marks=[] if (step, crash) in SAMPLE else pytest.mark.variant)
         for step in STEPS
         for crash in (True, False)
     ],
@@ -573,7 +573,7 @@ def test_ordinary_owner_can_restore(owner, settings_for):
     assert query(owner, "SELECT count(*) FROM t") == 40
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_timeouts_of_the_role_do_not_hurry_us(owner, postgres, settings_for):
     """A role whose statements end after a moment can still make a proven backup, and restore it."""
     execute(owner, "CREATE TABLE large AS SELECT i, md5(i::text) FROM generate_series(1, 300000) i")
@@ -688,7 +688,7 @@ def test_interrupted_too_late(saved, target, monkeypatch):
 
 @pytest.mark.parametrize(
     ("where", "restored"),
-    [pytest.param("confirm", False, marks=pytest.mark.exhaustive), ("terminate", False), ("_tell", True)],
+    [pytest.param("confirm", False, marks=pytest.mark.variant), ("terminate", False), ("_tell", True)],
 )
 def test_killed(saved, target, where, restored):
     """After kill -9, wherever it comes, the name leads to one whole database: the original until the swap's COMMIT."""
@@ -749,7 +749,7 @@ def lost(function):
     return failing
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_nobody_can_tell(saved, target, monkeypatch):
     """The connection is lost at the swap and the server stays away: exit code 20, and what to look for."""
     settings, path = saved

@@ -90,7 +90,7 @@ def test_what_people_entered_comes_back(a_week_later, settings_for):
     assert query(a_week_later, _ENABLED) == enabled
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_numbers_are_not_given_twice(a_week_later, settings_for):
     """Identity and serial columns go on after the rows that came back."""
     settings = settings_for(a_week_later)
@@ -128,7 +128,7 @@ def _counts(one):
     return one["rows"], one["entered"]
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_receipt_still_tells_them_apart_the_second_time(a_week_later, settings_for):
     """Rows that came back are people's where they were people's, and the upgrade's where they were the upgrade's."""
     settings = settings_for(a_week_later)
@@ -140,9 +140,9 @@ def test_receipt_still_tells_them_apart_the_second_time(a_week_later, settings_f
 @pytest.mark.parametrize(
     "family",
     [
-        pytest.param("accounts", marks=pytest.mark.exhaustive),
+        pytest.param("accounts", marks=pytest.mark.variant),
         "penalties",
-        pytest.param("baseline", marks=pytest.mark.exhaustive),
+        pytest.param("baseline", marks=pytest.mark.variant),
     ],
 )
 def test_a_family_can_be_the_target(a_week_later, settings_for, family):
@@ -159,7 +159,7 @@ def test_a_family_can_be_the_target(a_week_later, settings_for, family):
     assert ours(a_week_later) == then
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_runs_can_be_taken_back_one_after_the_other(legacy, before, settings_for):
     """``before-last-run`` goes back run by run; into the midst of a run it does not guess."""
     settings = settings_for(legacy)
@@ -362,7 +362,7 @@ def test_rows_whose_owner_is_gone_stay_on_the_shelf(a_week_later, settings_for):
     assert attempt(settings).exit_code == 0, "what is left does not stop an upgrade"
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_of_two_shelves_the_newer_one_counts(a_week_later, settings_for, monkeypatch):
     """A plain upgrade gives nothing back; what people enter after it wins over what is older, and that is kept too."""
     settings = settings_for(a_week_later)
@@ -397,7 +397,7 @@ def _delete(server, table, identifier):
     execute(server, f"SET session_replication_role = replica; DELETE FROM {table} WHERE id = '{identifier}'")
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_a_shelf_that_was_changed_is_left_alone(a_week_later, settings_for):
     """What is not what was put away does not come back as if it were."""
     settings = settings_for(a_week_later)
@@ -430,7 +430,7 @@ def test_a_row_that_the_table_refuses_stays(a_week_later, settings_for):
     assert query(a_week_later, "SELECT count(*) FROM user_accounts") == 4
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_rows_of_ours_leave_a_table_that_was_there(legacy, settings_for):
     """Seeds and initial rows that we put into tables that were there go; theirs, and what people changed, stay."""
     by_hand(legacy, "lawyer_levels", "user_credits")
@@ -463,7 +463,7 @@ def test_plain_alembic_goes_back_too(migrated, before, monkeypatch):
     assert set(now.contents) - set(before.contents) == {"public.lawsker_schema_version"}
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_a_database_that_we_created(database, settings_for):
     """On one that was empty everything goes, the legacy core too, and everything comes back."""
     settings = settings_for(database)

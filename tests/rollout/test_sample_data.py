@@ -357,7 +357,7 @@ print(small, peak())
 """
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_memory_does_not_grow_with_the_rows(database: Server) -> None:
     """A process that fills 30,000 users and 15,000 pages needs no more than one that fills a thirtieth of them."""
     done = subprocess.run(

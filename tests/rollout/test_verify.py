@@ -318,7 +318,7 @@ def test_rows_that_are_hidden_are_a_failure(migrated: Server, settings_for: Sett
     assert hidden >= {"people_can_sign_in", "every_user_has_a_workspace", "references_lead_somewhere"}
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_at_every_revision_and_after_every_downgrade(
     created: Server, make_database: MakeDatabase, settings_for: SettingsFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -337,7 +337,7 @@ def test_at_every_revision_and_after_every_downgrade(
     assert len(_found(run)) > 100
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_downgrades_of_a_legacy_database(migrated: Server, settings_for: SettingsFor) -> None:
     """A legacy database, too, is that of each family after a downgrade to it."""
     settings = settings_for(migrated)
@@ -354,7 +354,7 @@ def test_a_database_that_was_not_upgraded(legacy: Server, settings_for: Settings
     assert _found(run) == [("database", "no revision of ours is recorded: the database has not been upgraded")]
 
 
-@pytest.mark.exhaustive
+@pytest.mark.variant
 def test_a_sign_up_that_waited_for_the_upgrade_came_later(gated: Gate, settings_for: SettingsFor) -> None:
     """A sign-up that began before the upgrade and waits for its locks is no user whom the upgrade forgot."""
     waiting = psycopg2.connect(**gated.server.parameters)
