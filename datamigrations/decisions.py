@@ -104,9 +104,14 @@ def prepare(job: Job) -> None:
     """Make ``import_decisions``, empty without a file; raise ``PreflightFailed`` where one cannot be followed."""
     nothing = "SELECT 0 AS line, ''::text AS source_id, ''::text AS action, ''::text AS target LIMIT 0"
     job.temporary("import_decisions", nothing)
-    for row in job.options.decisions:
-        job.execute("INSERT INTO import_decisions VALUES (CAST(:line AS int), :source_id, :action, :target)", **row)
     if job.options.decisions:
+        names = ("line", *HEADER)
+        job.execute(
+            f"INSERT INTO import_decisions SELECT CAST(line AS int), {', '.join(HEADER)} FROM unnest("
+            + ", ".join(f"CAST(:{name} AS text[])" for name in names)
+            + f") AS d ({', '.join(names)})",
+            **{name: [row[name] for row in job.options.decisions] for name in names},
+        )
         job.execute("ANALYZE rollout.import_decisions")
         found = job.connection.execute(text(_PROBLEMS))
         refuse([(str(row.line), f"{row.source_id}: {row.problem}") for row in found])

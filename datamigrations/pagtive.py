@@ -41,14 +41,13 @@ def import_pagtive(settings: Settings, run: Run, options: ImportOptions) -> None
             preflight.check_import(session.own, options)
             if options.plan_file is not None:
                 identity_plan.check_file(options.plan_file)
-            rows = quarantine.open_rows(session.own) if options.retry_rejects else []
             if options.retry_rejects:
-                run.result["retried"] = len(rows)
-                if not rows:
+                run.result["retried"] = quarantine.count_open(session.own)
+                if not run.result["retried"]:
                     run.listener.note(say("no row with a key is open in quarantine: nothing to retry"))
                     return
             with staging.area(session.own):
-                _import(session, run, options, rows)
+                _import(session, run, options)
     finally:
         run.finish()
         write_report(settings, run)
@@ -62,14 +61,14 @@ def plan_pagtive(settings: Settings, run: Run, options: ImportOptions, file: Pat
     import_pagtive(settings, run, replace(options, dry_run=True, users_only=True, plan_file=file))
 
 
-def _import(session: Session, run: Run, options: ImportOptions, retried: list[quarantine.Open]) -> None:
-    """Stage, merge, prove, commit; of the source only the rows to be ``retried``, where that was asked for."""
+def _import(session: Session, run: Run, options: ImportOptions) -> None:
+    """Stage, merge, prove, commit."""
     with sources.snapshot(session.settings, limit_users=options.limit_users) as source:
         _describe(source, run)
         if options.users_only:
             source.tables = {USERS.name: source.tables[USERS.name]}
         if options.retry_rejects:
-            source.only = {name: quarantine.condition(one, retried) for name, one in source.tables.items()}
+            source.only = {name: quarantine.conditions(session.engine, one) for name, one in source.tables.items()}
         rows = _stage(session, run, source, options.jobs)
         tables = source.tables
     locks = dict.fromkeys(["tenants", "users", *_WRITTEN_WITH_USERS[1:], "pagtive_user_map"], WRITE)
@@ -122,6 +121,8 @@ def _stage(session: Session, run: Run, source: Source, workers: int) -> dict[str
     """Copy every table of the source into the staging area; return the rows of each."""
     with run.step("copy") as step:
         rows = staging.load(session, source, run, workers=workers)
+        for name in source.only:
+            rows[name] -= quarantine.leave_open(session.own, source.tables[name])
         step.detail = say("{rows} rows of {tables} tables", rows=sum(rows.values()), tables=len(rows))
     return rows
 

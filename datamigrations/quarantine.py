@@ -5,8 +5,9 @@ What is kept is what the import reads: the source's other columns (a password, s
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
@@ -16,9 +17,9 @@ from rollout import memory
 from rollout.database import engine_for, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
     from datamigrations.job import Job
     from datamigrations.mapping import Table
@@ -28,16 +29,9 @@ if TYPE_CHECKING:
 
 COMMAND = "pagtive import"
 _BATCH = 500
+_KEYS = 50_000
 _WHOLE_BYTES = 100_000_000
 _CUT_BYTES = 10_000
-
-
-class Open(NamedTuple):
-    """A row still in quarantine; ``rivals``: it is there because another row has its key."""
-
-    table_name: str
-    source_key: str
-    rivals: bool
 
 
 def create(job: Job) -> None:
@@ -95,32 +89,66 @@ def _key(texts: dict[str, str]) -> str:
     return " || '/' || ".join(f"coalesce({value}, '')" for value in texts.values())
 
 
-def open_rows(connection: Connection) -> list[Open]:
-    """Return the rows of earlier runs that no run has taken since, one a key."""
-    return [Open(*row) for row in connection.execute(_OPEN)]
+def count_open(connection: Connection) -> int:
+    """Count the rows of earlier runs that no run has taken since, one a key."""
+    query = f"SELECT count(*) FROM (SELECT DISTINCT table_name, source_key FROM rollout.quarantine WHERE {_OPEN}) AS q"
+    return int(connection.execute(text(query)).scalar_one())
 
 
-def condition(source: SourceTable, rows: Iterable[Open]) -> str:
-    """Return the condition on a source table's rows (``s``) that they are open, or rivals of open ones for a key.
+def conditions(engine: Engine, source: SourceTable) -> list[Callable[[], str]]:
+    """Return what makes conditions on a source table's rows (``s``): together they hold for all open rows, and others.
 
-    Rivals have to be read too: without the page ``1`` its duplicate ``01`` would take its place.
+    One for so many keys, made when it is its turn, so that never more of them are in memory. No row is read twice: a
+    condition is about the first column of the key, and that has all its rows in one batch.
     """
-    texts = {name: _source_text(source, name) for name in source.table.key}
-    mine = [row for row in rows if row.table_name == source.table.name]
-    first = {_plain(row.source_key.split("/")[0]) for row in mine if row.rivals}
-    plain = f"lower(regexp_replace({texts[source.table.key[0]]}, '[^0-9A-Za-z]', '', 'g'))"
-    return f"({_among(_key(texts), [row.source_key for row in mine])} OR {_among(plain, sorted(first))})"
+    with engine.connect() as connection:
+        keys = int(connection.execute(text(f"SELECT count(*) FROM {_plain(source)}")).scalar_one())
+        batch = f"SELECT plain, ntile({keys // _KEYS + 1}) OVER (ORDER BY plain) AS batch FROM {_plain(source)}"
+        bounds = f"SELECT max(plain) FROM ({batch}) AS b GROUP BY batch ORDER BY 1"
+        upper = [str(bound) for bound in connection.execute(text(bounds)).scalars()]
+    return [partial(_condition, engine, source, *batch) for batch in pairwise(["", *upper])]
 
 
-def _plain(key: str) -> str:
-    """Return what is the same in every way to write a uuid."""
-    return re.sub("[^0-9A-Za-z]", "", key).lower()
+def _condition(engine: Engine, source: SourceTable, after: str, upto: str) -> str:
+    """Return the condition for the keys of one batch; a subquery is hashed on every server."""
+    query = f"SELECT plain FROM {_plain(source)} WHERE (plain > :after OR :after = '') AND plain <= :upto"
+    with engine.connect() as connection:
+        keys = connection.execute(text(query), {"after": after, "upto": upto}).scalars()
+        listed = ", ".join(map(literal, keys))
+    first = _PLAIN.format(key=_source_text(source, source.table.key[0]))
+    return f"{first} IN (SELECT unnest(ARRAY[{listed}]::text[]))"
 
 
-def _among(value: str, keys: list[str]) -> str:
-    """Return the condition that a value is one of many; a subquery is hashed on every server."""
-    listed = ", ".join(map(literal, keys))
-    return f"{value} IN (SELECT unnest(ARRAY[{listed}]::text[]))"
+def leave_open(own: Connection, source: SourceTable) -> int:
+    """Take from the staging table all but open rows, and rivals of open ones for a key; return how many.
+
+    Rivals have to be there too: without the page ``1`` its duplicate ``01`` would take its place.
+    """
+    texts = {name: _as_text(source, name) for name in source.table.key}
+    mine = f"SELECT source_key FROM rollout.quarantine WHERE {_OPEN} AND table_name = {literal(source.table.name)}"
+    rivals = f"SELECT plain FROM {_plain(source, 'reasons && ARRAY[' + _RIVALS + ']')}"
+    first = _PLAIN.format(key=texts[source.table.key[0]])
+    query = (
+        f"DELETE FROM rollout.{source.table.staged} AS s"
+        f" WHERE {_key(texts)} NOT IN ({mine}) AND coalesce({first}, '') NOT IN ({rivals})"
+    )
+    return own.execute(text(query)).rowcount
+
+
+def _plain(source: SourceTable, condition: str = "true") -> str:
+    """Return a subquery for the first key columns of a table's open rows, as ``plain``.
+
+    Where a key has several columns, each slash may be where its first one ends.
+    """
+    first, prefixes = "q.source_key", ""
+    if len(source.table.key) > 1:
+        parts = "string_to_array(q.source_key, '/')"
+        first = f"array_to_string(({parts})[1\\:i], '/')"
+        prefixes = f" CROSS JOIN LATERAL generate_series(1, cardinality({parts}) - 1) AS i"
+    return (
+        f'(SELECT DISTINCT {_PLAIN.format(key=first)} COLLATE "C" AS plain FROM rollout.quarantine AS q{prefixes}'
+        f" WHERE {_OPEN} AND {condition} AND q.table_name = {literal(source.table.name)}) AS open_keys"
+    )
 
 
 def _source_text(source: SourceTable, name: str) -> str:
@@ -215,10 +243,10 @@ def rejects(settings: Settings, run_id: str | None = None, *, everything: bool =
 
 # Rows without a whole key cannot be told apart.
 _HAS_KEY = "'/' || source_key || '/' NOT LIKE '%//%'"
-_OPEN = text(
-    "SELECT table_name, source_key, bool_or(reasons && ARRAY['duplicate_key', 'duplicate_page'])"
-    f" FROM rollout.quarantine WHERE resolved_by IS NULL AND {_HAS_KEY} GROUP BY 1, 2 ORDER BY 1, 2"
-)
+_OPEN = f"resolved_by IS NULL AND {_HAS_KEY}"
+_RIVALS = "'duplicate_key', 'duplicate_page'"
+# What is the same in every way to write a uuid.
+_PLAIN = "lower(regexp_replace({key}, '[^0-9A-Za-z]', '', 'g'))"
 _REJECTS = text(
     "SELECT run_id, table_name, source_key, reasons, message, source_row, quarantined_at, resolved_by"
     " FROM rollout.quarantine"

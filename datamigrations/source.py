@@ -24,7 +24,7 @@ from rollout.settings import SOURCE_KEY
 from rollout.transaction import DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import psycopg2.extensions
     from sqlalchemy import Connection
@@ -116,12 +116,13 @@ class Source:
     def __init__(self, connection: Connection, tables: dict[str, SourceTable], limit_users: int | None) -> None:
         """Keep the connection (inside its transaction) and what was found; export the snapshot.
 
-        ``only``: of each table, the condition on its rows (``s``) that are read; all where there is none.
+        ``only``: of each table, what makes the conditions on its rows (``s``) that are read, one a part of the work;
+        all rows where there is none.
         """
         self.connection = connection
         self.tables = tables
         self.limit_users = limit_users
-        self.only: dict[str, str] = {}
+        self.only: dict[str, list[Callable[[], str]]] = {}
         self._snapshot = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
 
     @contextmanager
@@ -141,27 +142,28 @@ class Source:
         source = self.tables[name]
         columns = ", ".join(f"{column.expression} AS {quote(key)}" for key, column in source.columns.items())
         key = f"hashtext(s.{quote(source.table.key[0])}::text)"
-        only = f" AND (coalesce({key}, 0) & 2147483647) % {parts} = {part}" if parts > 1 else ""
-        return f"SELECT {columns} FROM {self._rows(source.table)} AS s WHERE {self.only.get(name, 'true')}{only}"
+        condition = f"(coalesce({key}, 0) & 2147483647) % {parts} = {part}" if parts > 1 else "true"
+        if name in self.only:
+            condition = self.only[name][part]()
+        return f"SELECT {columns} FROM {self._rows(source.table)} AS s WHERE {condition}"
 
     def count(self, name: str) -> int:
         """Count a table's rows in this snapshot."""
-        rows = self._rows(self.tables[name].table)
-        query = f"SELECT count(*) FROM {rows} AS s WHERE {self.only.get(name, 'true')}"
-        # A key may have colons, which are no parameters.
-        return int(self.connection.execute(text(query.replace(":", "\\:"))).scalar_one())
+        query = f"SELECT count(*) FROM {self._rows(self.tables[name].table)} AS s"
+        return int(self.connection.exec_driver_sql(query).scalar_one())
 
     def _rows(self, table: Table) -> str:
         """Return the relation to read, under ``--limit-users`` the oldest users and what belongs to them."""
         relation = self.tables[table.name].relation
         if self.limit_users is None:
             return relation
-        users, projects = self.tables[USERS.name].relation, self.tables[PROJECTS.name].relation
+        users = self.tables[USERS.name].relation
         oldest = f"SELECT * FROM {users} AS u ORDER BY u.created_at, u.id::text LIMIT {int(self.limit_users)}"
         if table is USERS:
             return f"({oldest})"
         theirs = f"SELECT o.id::text FROM ({oldest}) AS o"
         if table is DETAILS:
+            projects = self.tables[PROJECTS.name].relation
             owned = f"SELECT p.id::text FROM {projects} AS p WHERE p.user_id::text IN ({theirs})"
             return f"(SELECT * FROM {relation} AS d WHERE d.project_id::text IN ({owned}))"
         return f"(SELECT * FROM {relation} AS d WHERE d.{quote(table.user or '')}::text IN ({theirs}))"

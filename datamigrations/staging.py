@@ -145,7 +145,7 @@ def load(owner: Session, source: Source, run: Run, *, workers: int) -> dict[str,
                 part.pipe.abandon()
         for future, part in futures.items():
             rows[part.name] += future.result()
-    for name in {part.name for part in parts if part.parts > 1}:
+    for name in {part.name for part in parts if part.parts > 1 and part.name not in source.only}:
         _complete(source, name, rows[name])
     for table in source.tables.values():
         owner.own.exec_driver_sql(f"ANALYZE {quote(_SCHEMA, table.table.staged)} (n)")
@@ -157,6 +157,8 @@ def _parts(source: Source, workers: int) -> list[_Part]:
     parts: list[_Part] = []
     for name, table in sorted(source.tables.items(), key=lambda item: -item[1].bytes):
         count = workers if table.bytes > _SPLIT_BYTES else 1
+        if name in source.only:
+            count = len(source.only[name])
         parts += [_Part(name, part, count) for part in range(count)]
     return parts
 

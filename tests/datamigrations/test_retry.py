@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from datamigrations import quarantine
 from datamigrations.pagtive import ImportOptions, import_pagtive
 from datamigrations.quarantine import rejects
 from datamigrations.undo import undo_run
@@ -136,3 +137,28 @@ def test_rows_without_a_key_wait_for_a_whole_import(settings, source):
     assert any("nothing to retry" in line for line in notes(settings))
     assert figures(imported(settings), "project_details") == {"read": 2, "inserted": 1, "quarantined": 1}
     assert listed(settings) == [("project_details", f"{project}/")]
+
+
+@pytest.mark.parametrize("source_server", ["text"], indirect=True)
+def test_keys_are_asked_for_in_batches(settings, source, monkeypatch):
+    """However many keys are open, each row is read once, and no other; a key may have slashes."""
+    monkeypatch.setattr(quarantine, "_KEYS", 1)
+    good = source.project(9, source.user(9))
+    for number in range(5):
+        source.project(number, source.user(number, role="root"))
+        source.page(good, f"{number}/2")
+    source.page(good, "7", created_at="2024-03-03", updated_at="2025-01-01")
+    source.page(good, "07")
+    source.page("a/b", "1")
+    open_now = 5 + 5 + 5 + 1 + 1
+    imported(settings)
+    assert len(listed(settings)) == open_now
+    source.run("UPDATE users SET role = 'user'")
+    source.user(8)
+    source.page(good, "8")
+    run = imported(settings, retry_rejects=True)
+    assert run.result["retried"] == open_now
+    assert figures(run, "users") == figures(run, "projects") == {"read": 5, "inserted": 5}
+    counts = figures(run, "project_details")
+    assert (counts["quarantined"], counts["unchanged"], counts.get("inserted")) == (7, 1, 1)
+    assert counts["read"] == 5 + 1 + 3
