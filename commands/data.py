@@ -22,6 +22,14 @@ Decisions = Annotated[
     Path | None, typer.Option(help="CSV: source_id, action match|create|skip, target. / 人工决定的 CSV。")
 ]
 Escalation = Annotated[bool, typer.Option("--allow-role-escalation", help="Let roles rise. / 允许提升角色。")]
+Zone = Annotated[str, typer.Option(help="Of naive timestamps. / 无时区时间的时区。")]
+Tenant = Annotated[str, typer.Option(help="tenant_code of new users. / 新用户的租户。")]
+Conflict = Annotated[str, typer.Option(help="newer, source or keep. / 冲突处理。")]
+Host = Annotated[str | None, typer.Option(help="Source host. / 源库主机。")]
+Port = Annotated[int | None, typer.Option(help="Source port. / 源库端口。")]
+Database = Annotated[str | None, typer.Option(help="Source database. / 源库名称。")]
+User = Annotated[str | None, typer.Option(help="Source user. / 源库用户。")]
+Discard = Annotated[bool, typer.Option("--discard-edits", help="Rows edited since, too. / 之后改过的行也撤销。")]
 Retry = Annotated[bool, typer.Option("--retry-rejects", help="Only rows still quarantined. / 仅重试仍被隔离的行。")]
 
 _NOTHING_IMPORTED: dict[str, Any] = {"tables": {}, "reasons": {}, "accounts_created": 0, "role_escalations_withheld": 0}
@@ -44,18 +52,18 @@ def import_(
     *,
     dry_run: DryRun = False,
     limit_users: Limit = None,
-    source_timezone: Annotated[str, typer.Option(help="Of naive timestamps. / 无时区时间的时区。")] = "Asia/Shanghai",
-    tenant: Annotated[str, typer.Option(help="tenant_code of new users. / 新用户的租户。")] = "pagtive",
-    on_conflict: Annotated[str, typer.Option(help="newer, source or keep. / 冲突处理。")] = "newer",
+    source_timezone: Zone = "Asia/Shanghai",
+    tenant: Tenant = "pagtive",
+    on_conflict: Conflict = "newer",
     max_quarantined: Annotated[int | None, typer.Option(min=0, help="More than this fails. / 隔离行上限。")] = None,
     allow_role_escalation: Escalation = False,
     decisions: Decisions = None,
     retry_rejects: Retry = False,
     jobs: Annotated[int, typer.Option(min=1, max=16, help="Copies side by side. / 并行复制数。")] = 2,
-    host: Annotated[str | None, typer.Option(help="Source host. / 源库主机。")] = None,
-    port: Annotated[int | None, typer.Option(help="Source port. / 源库端口。")] = None,
-    database: Annotated[str | None, typer.Option(help="Source database. / 源库名称。")] = None,
-    user: Annotated[str | None, typer.Option(help="Source user. / 源库用户。")] = None,
+    host: Host = None,
+    port: Port = None,
+    database: Database = None,
+    user: User = None,
     json: Json = False,
 ) -> None:
     """Import users, projects, pages and logs from Pagtive, every row accounted for. / 导入 Pagtive 数据。
@@ -91,10 +99,16 @@ def import_(
 def plan(
     *,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="All of it here. / 全部写入 CSV 文件。")] = None,
-    tenant: Annotated[str, typer.Option(help="tenant_code of new users. / 新用户的租户。")] = "pagtive",
-    on_conflict: Annotated[str, typer.Option(help="newer, source or keep. / 冲突处理。")] = "newer",
+    limit_users: Limit = None,
+    source_timezone: Zone = "Asia/Shanghai",
+    tenant: Tenant = "pagtive",
+    on_conflict: Conflict = "newer",
     allow_role_escalation: Escalation = False,
     decisions: Decisions = None,
+    host: Host = None,
+    port: Port = None,
+    database: Database = None,
+    user: User = None,
     json: Json = False,
 ) -> None:
     """Show who each Pagtive user would be in Lawsker, and what collides; change nothing. / 显示用户匹配计划。
@@ -110,12 +124,15 @@ def plan(
     with command("pagtive plan", as_json=json, identity={}, role_escalations_withheld=0) as run:
         _check_conflict(on_conflict)
         options = ImportOptions(
+            limit_users=limit_users,
+            source_timezone=source_timezone,
             tenant=tenant,
             on_conflict=on_conflict,
             allow_role_escalation=allow_role_escalation,
             decisions=_decided(run, decisions),
         )
-        plan_pagtive(_settings(), run, options, csv_file)
+        settings = _settings(host=host, port=port, dbname=database, user=user)
+        plan_pagtive(settings, run, options, csv_file)
         if csv_file is not None:
             run.result["csv"] = str(csv_file)
 
@@ -198,10 +215,13 @@ def rejects(
 def undo(
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="The import's run. / 导入的运行编号。")],
     *,
+    discard_edits: Discard = False,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
     """Take back exactly what one import run inserted or updated. / 撤销一次导入。
+
+    Rows that were edited since are named and nothing happens, unless --discard-edits.
 
     Example: tool pagtive undo 1a2b3c4d5e6f
 
@@ -213,4 +233,4 @@ def undo(
         settings = load()
         if not ask(say("{place}: take back import {run}?", place=where(settings), run=run_id), yes=yes):
             raise WrongUse(say("not confirmed"), hint=say("Answer y, or call with --yes."))
-        undo_run(settings, run, run_id)
+        undo_run(settings, run, run_id, discard_edits=discard_edits)

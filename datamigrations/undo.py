@@ -7,7 +7,7 @@ it. Both are refused, the first one unless told otherwise.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from sqlalchemy import text
 
@@ -72,12 +72,12 @@ ORDER BY 1, 4
 def undo_run(settings: Settings, run: Run, run_id: str, *, discard_edits: bool = False) -> None:
     """Take back import run ``run_id``; fills ``run.result["tables"]`` (table → rows ``deleted`` and ``restored``).
 
-    ``discard_edits``: also rows that were edited since. Raises ``RollbackFailed`` where the run cannot be taken back;
-    then nothing has changed.
+    ``discard_edits``: also rows that were edited since, counted in ``run.result["edits_discarded"]`` by table.
+    Raises ``RollbackFailed`` where the run cannot be taken back; then nothing has changed.
     """
     try:
         with memory.recorded(settings, run) as session:
-            run.result |= {"undone": run_id, "tables": {}}
+            run.result |= {"undone": run_id, "tables": {}, "edits_discarded": {}}
             with run.step("look"):
                 _check_run(session.own, run_id)
             tables = _tables(session.own, run_id)
@@ -85,12 +85,17 @@ def undo_run(settings: Settings, run: Run, run_id: str, *, discard_edits: bool =
             with jobs.change(session, run, locks, dry_run=False) as connection:
                 undo = Undo(connection, run_id, tables)
                 with run.step("receipt"):
-                    undo.refuse_edits(discard=discard_edits)
+                    edited = undo.edited()
+                    if edited and not discard_edits:
+                        _refuse_edits(edited)
                     undo.refuse_dependents()
                 with run.step("undo") as step:
                     run.result["tables"] = undo.take_back()
                     quarantine.reopen(connection, run_id, run.run_id)
                     step.detail = say("{tables} tables", tables=len(tables))
+            if edited:
+                run.result["edits_discarded"] = edited
+                run.listener.note(say("edits made since the run are lost: {tables}", tables=_listed(edited)))
             jobs.finish(session, run, {name: sum(counts.values()) for name, counts in run.result["tables"].items()})
     finally:
         run.finish()
@@ -161,24 +166,18 @@ class Undo:
         run_id = literal(self.run_id)
         return f"c.run_id = {run_id} AND c.table_name = {literal(table)} AND c.action = {literal(action)}"
 
-    def refuse_edits(self, *, discard: bool) -> None:
-        """Raise ``RollbackFailed`` where rows were edited since the run."""
-        edited = {}
+    def edited(self) -> dict[str, int]:
+        """Count the rows of each table that were edited since the run."""
+        counts = {}
         for table in self.tables:
             contents = {"insert": _CONTENTS[table]} | ({"update": _UPDATED[table][0]} if table in _UPDATED else {})
-            edited[table] = sum(
+            counts[table] = sum(
                 self._count(
                     f"SELECT count(*) FROM {self._changed(table, action)} AND {content} IS DISTINCT FROM c.content"
                 )
                 for action, content in contents.items()
             )
-        found = {table: rows for table, rows in edited.items() if rows}
-        if found and not discard:
-            raise RollbackFailed(
-                say("rows were edited since the run: {tables}", tables=_listed(found)),
-                hint=say("Take back later imports first; edits of other origin would be lost."),
-                database=UNTOUCHED,
-            )
+        return {table: rows for table, rows in counts.items() if rows}
 
     def refuse_dependents(self) -> None:
         """Raise ``RollbackFailed`` where rows that are not this run's refer to rows that would go."""
@@ -250,6 +249,15 @@ class Undo:
                     table=table,
                 ),
             )
+
+
+def _refuse_edits(edited: dict[str, int]) -> NoReturn:
+    """Raise ``RollbackFailed`` that names the tables with edited rows."""
+    raise RollbackFailed(
+        say("rows were edited since the run: {tables}", tables=_listed(edited)),
+        hint=say("Take back later imports first. --discard-edits takes these rows back too, and their edits are lost."),
+        database=UNTOUCHED,
+    )
 
 
 def _columns(alias: str, columns: Iterable[str], as_text: Iterable[str] = ()) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 
 import pytest
 import typer.main
@@ -201,7 +202,30 @@ def test_data(call, migrated, database):
     fits(told(call("pagtive rejects --json", *both)), "pagtive rejects", 0)
     people = call("users upgrade", *both)
     assert "0 Feishu and 0 e-mail" in people.stdout
-    fits(told(call(f"pagtive undo {values['run_id']} --yes --json", *both)), "pagtive undo", 0)
+    edit = "UPDATE pagtive_projects SET project_name = 'mine' WHERE id = (SELECT id FROM pagtive_projects LIMIT 1)"
+    execute(migrated, edit)
+    undo = f"pagtive undo {values['run_id']} --yes"
+    refused = call(undo, *both)
+    assert refused.exit_code == 12
+    assert "pagtive_projects (1)" in refused.stderr
+    assert "--discard-edits" in refused.stderr
+    fits(told(call(f"{undo} --discard-edits --json", *both)), "pagtive undo", 0)
+
+
+def test_plan_and_import_read_the_same_source(call, migrated, database):
+    """Both take the source's options; the plan says the same as a trial import that was asked with the same words."""
+    with connected(database) as connection:
+        create_pagtive_schema(connection)
+        fill_pagtive(connection, users=4)
+        connection.commit()
+    where = database.parameters
+    options = f"--database {where['dbname']} --limit-users 3 --source-timezone UTC --json"
+    nowhere = replace(database, parameters={**where, "dbname": "nowhere"})
+    plan = told(call(f"pagtive plan {options}", migrated, nowhere))
+    fits(plan, "pagtive plan", 0)
+    trial = told(call(f"pagtive import --dry-run {options}", migrated, nowhere))
+    assert plan["identity"] == trial["identity"]
+    assert sum(plan["identity"]["matched"].values()) == 3
 
 
 def test_monitor_prints_an_object_a_line(call, migrated_template):

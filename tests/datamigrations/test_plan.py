@@ -11,11 +11,11 @@ from rollout.run import Run
 from tests.fixtures.pagtive import imported, uid
 
 
-def planned(settings, file=None):
+def planned(settings, file=None, **options):
     """Plan; return the run, however it ended."""
     run = Run("pagtive plan")
     try:
-        plan_pagtive(settings, run, ImportOptions(), file)
+        plan_pagtive(settings, run, ImportOptions(**options), file)
     except RolloutError as error:
         run.failed(error)
     return run
@@ -83,3 +83,13 @@ def test_a_file_that_cannot_be_written(settings, source, tmp_path):
     run = planned(settings, tmp_path / "nowhere" / "plan.csv")
     assert (run.exit_code, run.database) == (3, "untouched")
     assert "copy" not in [step.name for step in run.steps]
+
+
+def test_the_oldest_users_only(settings, source):
+    """The plan of a trial import with ``--limit-users`` is about the same users as that import."""
+    for number in (1, 2, 3):
+        source.user(number, created_at=f"2024-01-0{4 - number}")
+    plan = planned(settings, limit_users=2)
+    trial = imported(settings, limit_users=2, dry_run=True)
+    assert plan.result["identity"] == trial.result["identity"]
+    assert plan.result["identity"]["matched"] == {"created": 2}

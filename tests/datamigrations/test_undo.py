@@ -125,7 +125,7 @@ def test_rows_that_were_edited_are_refused(settings, source, target_server, quie
     before = picture(target_server)
     assert refused(attempt(settings, run.run_id)) == f"rows were edited since the run: {table} (1)"
     assert before.differences(picture(target_server)) == []
-    undone(settings, run.run_id, discard_edits=True)
+    assert undone(settings, run.run_id, discard_edits=True).result["edits_discarded"] == {table: 1}
     assert quiet.one("SELECT count(*) FROM users") == before_import
     assert quiet.one("SELECT count(*) FROM pagtive_projects") == 0
 
