@@ -25,8 +25,8 @@ CATALOG_SQL = Path(__file__).parent / "sql" / "catalog.sql"
 SURROUNDINGS = ("owner", "acl", "comment")
 """What is not part of an object's definition, though it must not change behind its owner's back either."""
 
-TUNING = ("options", "replica_identity")
-"""What operators may set on tables and indexes for speed and replication; options of a view are part of its meaning."""
+TUNING = ("options", "replica_identity", "statistics", "storage")
+"""What operators may set on tables, columns and indexes for speed and replication; a view's options are its meaning."""
 
 _ELEMENT = re.compile(r"'(?:[^']|'')*'::character varying")
 _LIST = re.compile(rf"\(ARRAY\[({_ELEMENT.pattern}(?:, {_ELEMENT.pattern})*)\]\)::text\[\]")

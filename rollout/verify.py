@@ -12,6 +12,7 @@ from rollout.checks import (  # noqa: F401 - they register
     business,
     data,
     every_row,
+    guards,
     legacy,
     performance,
     preflight,

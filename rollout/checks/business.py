@@ -140,28 +140,28 @@ def ledger_rows_balance(subject: Subject) -> Iterator[Finding]:
     wrong = "points_after <> points_before + points_change"
     count = _count(subject, f"SELECT count(*) FROM lawyer_point_transactions WHERE {wrong}")
     if count:
-        yield Finding(
-            "lawyer_point_transactions.points_after",
-            say("{count} ledger row(s) do not balance", count=count),
-            f"SELECT * FROM lawyer_point_transactions WHERE {wrong};",
-        )
+        problem = say("{count} ledger row(s) do not balance", count=count)
+        query = f"SELECT * FROM lawyer_point_transactions WHERE {wrong};"
+        yield Finding("lawyer_point_transactions.points_after", problem, query)
 
 
 @check(Area.BUSINESS, needs=("table lawyer_point_transactions", "table lawyer_level_details"))
 def points_agree_with_the_ledger(subject: Subject) -> Iterator[Finding]:
-    """No lawyer who has ledger rows has other points than they add up to (a warning)."""
-    wrong = (
-        "FROM lawyer_level_details d JOIN (SELECT lawyer_id, sum(points_change) AS points"
-        " FROM lawyer_point_transactions GROUP BY lawyer_id) l USING (lawyer_id) WHERE d.level_points <> l.points"
+    """No lawyer has other points than the ledger adds up to, rows or none; nobody's points are nobody's (warnings)."""
+    source = (
+        "FROM lawyer_level_details d FULL JOIN (SELECT lawyer_id, sum(points_change) AS points"
+        " FROM lawyer_point_transactions GROUP BY lawyer_id) l USING (lawyer_id) WHERE"
     )
-    count = _count(subject, f"SELECT count(*) {wrong}")
-    if count:
-        yield Finding(
-            "lawyer_level_details.level_points",
-            say("{count} lawyer(s) have other points than their ledger", count=count),
-            f"SELECT lawyer_id, d.level_points, l.points AS ledger {wrong};",
-            WARNING,
-        )
+    other, nobodys = "d.level_points <> coalesce(l.points, 0)", "d.level_points IS NULL"
+    lawyers = _count(subject, f"SELECT count(*) {source} {other}")
+    users = _count(subject, f"SELECT count(*) {source} {nobodys}")
+    query = f"SELECT lawyer_id, d.level_points, l.points AS ledger {source}"
+    if lawyers:
+        problem = say("{count} lawyer(s) have other points than their ledger", count=lawyers)
+        yield Finding("lawyer_level_details.level_points", problem, f"{query} {other};", WARNING)
+    if users:
+        problem = say("{count} user(s) with points have no level row", count=users)
+        yield Finding("lawyer_point_transactions.lawyer_id", problem, f"{query} {nobodys};", WARNING)
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,12 @@ def surrounding(key: str, field: str, expected: Definition) -> str:
         return f"COMMENT ON {kind.upper()} {name} IS {_literal(expected.get('comment'))};"
     if field == "replica_identity":
         return f"ALTER TABLE {name} REPLICA IDENTITY DEFAULT;"
+    if kind == "column":
+        table, _, column = name.rpartition(".")
+        name = f"{table} ALTER COLUMN {column}"
+        if field == "statistics":
+            return f"ALTER TABLE {name} SET STATISTICS -1;"
+        kind = "table"
     return say("Keep it if it was set on purpose; else ALTER {kind} {name} RESET (…);", kind=kind.upper(), name=name)
 
 
@@ -156,6 +162,7 @@ def _alter_table(name: str, _expected: Definition, how: set[str]) -> str:
         "persistence": "SET LOGGED",
         "row_security": "DISABLE ROW LEVEL SECURITY",
         "force_row_security": "NO FORCE ROW LEVEL SECURITY",
+        "of_type": "NOT OF",
     }
     chosen = [action for field, action in actions.items() if field in how]
     return f"ALTER TABLE {name} {', '.join(chosen)};" if len(chosen) == len(how) else ""

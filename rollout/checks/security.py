@@ -31,23 +31,35 @@ SECRETS = (
 # Grantee 0 is PUBLIC: https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-ACLITEM
 _PUBLIC_MAY_READ = "EXISTS (SELECT FROM aclexplode({acl}) AS g WHERE g.grantee = 0 AND g.privilege_type = 'SELECT')"
 
+# A view of a whole row names no column of it: https://www.postgresql.org/docs/current/catalog-pg-depend.html
 _OPEN_SECRETS = text(
     f"""
-SELECT c.relname, a.attname, {_PUBLIC_MAY_READ.format(acl="c.relacl")} AS by_table,
-       {_PUBLIC_MAY_READ.format(acl="a.attacl")} AS by_column,
+WITH RECURSIVE secrets AS (
+    SELECT c.oid, c.relname, c.relacl, a.attname, a.attnum, a.attacl
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE n.nspname = 'public' AND c.relname || '.' || a.attname = ANY(:secrets)
+), uses AS (
+    SELECT d.refobjid AS used, d.refobjsubid AS attnum, w.ev_class AS view, w.ev_action
+    FROM pg_depend d JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class
+    WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND v.relkind IN ('v', 'm')
+      AND d.refobjid <> w.ev_class
+), shown AS (
+    SELECT s.oid, s.attnum, u.view FROM secrets s JOIN uses u ON u.used = s.oid
+    WHERE u.attnum = s.attnum OR (u.attnum = 0 AND u.ev_action::text LIKE '%varattno 0 %')
+    UNION SELECT s.oid, s.attnum, u.view FROM shown s JOIN uses u ON u.used = s.view
+)
+SELECT s.relname, s.attname, {_PUBLIC_MAY_READ.format(acl="s.relacl")} AS by_table,
+       {_PUBLIC_MAY_READ.format(acl="s.attacl")} AS by_column,
        ARRAY(SELECT v.oid::regclass::text
-             FROM pg_depend d
-             JOIN pg_rewrite w ON w.oid = d.objid
-             JOIN pg_class v ON v.oid = w.ev_class
-             WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass
-               AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND v.relkind IN ('v', 'm')
-               AND {_PUBLIC_MAY_READ.format(acl="v.relacl")}
+             FROM shown h JOIN pg_class v ON v.oid = h.view
+             WHERE h.oid = s.oid AND h.attnum = s.attnum AND ({_PUBLIC_MAY_READ.format(acl="v.relacl")}
+                OR EXISTS (SELECT FROM pg_attribute a
+                           WHERE a.attrelid = v.oid AND {_PUBLIC_MAY_READ.format(acl="a.attacl")}))
              ORDER BY 1) AS by_views
-FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-WHERE n.nspname = 'public' AND c.relname || '.' || a.attname = ANY(:secrets)
-ORDER BY c.relname, a.attname
+FROM secrets s
+ORDER BY s.relname, s.attname
 """
 )
 

@@ -37,6 +37,9 @@ FROM pg_stats s WHERE s.schemaname = 'public' AND s.tablename = 'users' AND s.at
 """
 )
 
+_MOST = 0.9
+"""A tenth of the addresses gone, and the users still there: no single operator does that."""
+
 FEW = 10
 """Up to here, what becomes of users is their operator's business."""
 
@@ -59,7 +62,12 @@ def _before(subject: Subject) -> dict[str, Any]:
     if record is not None:
         known: dict[str, Any] = json.loads(record)
         total = max(known["users"], 1)
-        return {**known, "with_email": known["with_email"] / total, "with_password": known["with_password"] / total}
+        return {
+            **known,
+            "emails": known["with_email"],
+            "with_email": known["with_email"] / total,
+            "with_password": known["with_password"] / total,
+        }
     seen = {row.attname: row for row in subject.connection.execute(_STATISTICS)}
     if seen.keys() != {"email", "password_hash"}:
         return {}
@@ -100,10 +108,20 @@ def people_can_sign_in(subject: Subject) -> Iterator[Finding]:
             "SELECT id, username FROM users WHERE btrim(password_hash) = '';",
             WARNING,
         )
-    if now["with_email"] / total < then.get("with_email", 0) / 2 and not few:
-        yield Finding("users.email", say("{count} users have no e-mail address", count=total - now["with_email"]), hint)
-    elif not now["with_email"] and not few:
+    if not few:
+        yield from _addresses(now, then, hint, sampled="users" in subject.sampled)
+
+
+def _addresses(now: dict[str, Any], then: dict[str, Any], hint: str, *, sampled: bool) -> Iterator[Finding]:
+    """Yield what became of the e-mail addresses of many users."""
+    total, left, had = now["users"], now["with_email"], then.get("emails", 0)
+    if left / total < then.get("with_email", 0) / 2:
+        yield Finding("users.email", say("{count} users have no e-mail address", count=total - left), hint)
+    elif not left:
         yield Finding("users.email", say("no user has an e-mail address"), hint, WARNING)
+    elif not sampled and left < _MOST * had <= total:
+        problem = say("{count} users had an e-mail address at the upgrade, {now} do", count=had, now=left)
+        yield Finding("users.email", problem, hint, WARNING)
 
 
 @check(Area.DATA, needs=("table user_accounts", "column users.email"))

@@ -120,7 +120,20 @@ def _wrong(subject: Subject, column: str) -> list[tuple[str, str, int]]:
 
 @check(Area.BUSINESS, needs=_NEEDS)
 def account_types_agree_with_roles(subject: Subject) -> Iterator[Finding]:
-    """No user has another account type than the roles make (a warning); new users may be pending."""
+    """No user has another account type than the roles make (a warning); new users may be pending, but not all users."""
+    pending = sum(
+        row.users
+        for row in _overview(subject)
+        if row.account_type == "pending" and row.workspace_type in {"lawyer", "admin"} and not row.is_demo
+    )
+    if pending and not any(row.account_type in _SETTLED for row in _overview(subject)):
+        yield Finding(
+            "users.account_type",
+            say("all users are pending, also {count} with a workspace for lawyers or admins", count=pending),
+            "UPDATE users u SET account_type = m.workspace_type FROM workspace_mappings m"
+            " WHERE m.user_id = u.id AND u.account_type = 'pending' AND NOT m.is_demo;",
+            WARNING,
+        )
     for found, expected, count in _wrong(subject, "account_type"):
         yield Finding(
             "users.account_type",

@@ -31,7 +31,10 @@ UNION ALL
 SELECT CASE WHEN r.relkind IN ('v', 'm') THEN 'view ' ELSE 'table ' END || r.key, jsonb_build_object(
            'kind', r.relkind, 'persistence', r.relpersistence, 'row_security', r.relrowsecurity,
            'force_row_security', r.relforcerowsecurity, 'options', r.reloptions::text,
-           'replica_identity', r.relreplident,
+           'replica_identity', r.relreplident, 'of_type', CASE WHEN r.reloftype <> 0 THEN format_type(r.reloftype, NULL) END,
+           -- What these say is not there, the server does not look for: only an edited catalog contradicts them.
+           'catalog_edited', CASE WHEN (NOT r.relhastriggers AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = r.oid))
+               OR r.relchecks <> (SELECT count(*) FROM pg_constraint k WHERE k.conrelid = r.oid AND k.contype = 'c') THEN true END,
            'inherited_by', (SELECT string_agg(inhrelid::regclass::text, ',' ORDER BY inhrelid::regclass::text)
                FROM pg_inherits WHERE inhparent = r.oid AND r.relkind <> 'p'), 'partition_of', (SELECT string_agg(inhparent::regclass::text, ',' ORDER BY inhseqno)
                FROM pg_inherits WHERE inhrelid = r.oid),
@@ -50,10 +53,13 @@ SELECT 'column ' || r.key || '.' || CASE WHEN a.attname ~ '^[a-z_][a-z0-9_$]*$' 
                coalesce((SELECT call FROM pgcrypto), 'gen_random_uuid()'), 'gen_random_uuid()'), 'identity', a.attidentity, 'generated', a.attgenerated,
            'collation', (SELECT o.collname FROM pg_collation o JOIN pg_type t ON t.oid = a.atttypid
                WHERE o.oid = a.attcollation AND a.attcollation <> t.typcollation),
+           'statistics', nullif(a.attstattarget, -1), 'options', a.attoptions::text,
+           'storage', CASE WHEN r.relkind IN ('r', 'p') AND a.attstorage <> k.typstorage THEN a.attstorage END,
            'acl', a.attacl::text, 'comment', col_description(r.oid, a.attnum))
 FROM relations r
 JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
-LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+JOIN pg_type k ON k.oid = a.atttypid
+LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.atthasdef
 WHERE r.relkind IN ('r', 'p', 'f', 'v', 'm', 'c')
 UNION ALL
 SELECT 'constraint ' || r.key || '.' || c.conname, jsonb_build_object(
@@ -63,11 +69,11 @@ SELECT 'constraint ' || r.key || '.' || c.conname, jsonb_build_object(
            -- DISABLE TRIGGER ALL switches off what keeps a foreign key; a constraint keeps only what its index keeps.
            -- Two triggers on each side keep it: fewer can only be a catalog that somebody edited.
            'triggers_off', CASE WHEN c.contype = 'f' THEN (SELECT true FROM pg_trigger g WHERE g.tgconstraint = c.oid
-               AND g.tgisinternal HAVING bool_or(g.tgenabled IN ('D', 'R')) OR (count(*) < 4 AND r.relkind = 'r')) END,
+               AND g.tgisinternal HAVING bool_or(g.tgenabled IN ('D', 'R') OR g.tgdeferrable AND NOT c.condeferrable) OR (count(*) < 4 AND r.relkind = 'r')) END,
            'index_unusable', (SELECT true FROM pg_index x WHERE x.indexrelid = c.conindid AND c.contype IN ('p', 'u', 'x')
                AND NOT (x.indisvalid AND x.indisready AND x.indislive)),
            'index_does_not_keep_it', (SELECT true FROM pg_index x WHERE x.indexrelid = c.conindid AND c.contype IN ('p', 'u')
-               AND (NOT x.indisunique OR x.indimmediate = c.condeferrable)),
+               AND (NOT x.indisunique OR x.indimmediate = c.condeferrable OR x.indisprimary <> (c.contype = 'p'))),
            'comment', obj_description(c.oid, 'pg_constraint'))
 FROM relations r JOIN pg_constraint c ON c.conrelid = r.oid AND c.contype IN ('p', 'u', 'f', 'c', 'x')
 UNION ALL

@@ -178,6 +178,7 @@ def test_other_peoples_objects_are_no_error(migrated: Server, settings_for: Sett
     assert {subject for subject, _ in _found(run, WARNING)} == {
         "their_audit on user_credits", "their_index", "lawyer_memberships.their_column",
         "lawyer_memberships.their_check", "pagtive_llm_logs", "casestatus",
+        "pagtive_llm_logs.model", "pagtive_llm_logs.response_content",
     }  # fmt: skip
 
 
@@ -417,6 +418,12 @@ def test_the_upgrades_record_knows_who_could_sign_in(
     """What vanished since the upgrade is an error, also where ANALYZE has seen only what is left."""
     execute(migrated, sql, "ANALYZE users")
     assert subject in [named for named, _ in _found(_verified(settings_for(migrated)))]
+
+
+def test_a_mass_of_addresses_that_went_is_said(migrated: Server, settings_for: SettingsFor) -> None:
+    """A third of the addresses gone, the users still there: a warning with both numbers."""
+    execute(migrated, "UPDATE users SET email = NULL WHERE ctid IN (SELECT ctid FROM users WHERE email <> '' LIMIT 30)")
+    assert [subject for subject, _ in _found(_verified(settings_for(migrated)), WARNING)] == ["users.email"]
 
 
 def test_a_check_that_takes_too_long_is_a_failure(migrated: Server, settings_for: SettingsFor) -> None:
