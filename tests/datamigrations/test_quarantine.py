@@ -6,8 +6,10 @@ import json
 
 import pytest
 
-from datamigrations import quarantine
+from datamigrations import merge, quarantine, rules
+from datamigrations.mapping import TABLES
 from datamigrations.quarantine import rejects
+from datamigrations.source import SourceTable, Staged
 from rollout.sample_data.pagtive import create_pagtive_schema
 from tests.fixtures.databases import execute
 from tests.fixtures.pagtive import attempt_import, figures, imported, rows_of, uid
@@ -78,6 +80,30 @@ TEXT = [
     ("invitation_codes", {"id": "code-1"}, "not_a_uuid"),
 ]
 
+_COUNTS = "page_id usage_prompt_tokens usage_completion_tokens usage_total_tokens duration_ms"
+
+# Where an installation keeps everything as text.
+LOOSE = [
+    (table, {column: value}, reason)
+    for table, columns, value, reason in (
+        ("users", "created_at updated_at last_login", "soon", "not_a_time"),
+        ("projects", "id", None, "missing"),
+        ("projects", "is_public is_featured is_published", "perhaps", "not_a_boolean"),
+        ("projects", "batch_index", "x", "not_an_integer"),
+        ("projects", "batch_index", str(BIG), "out_of_range"),
+        ("projects", "created_at updated_at", "2024-02-30", "not_a_time"),
+        ("project_details", "created_at updated_at", "2024-01-01 25:00", "not_a_time"),
+        ("llmlog", "id", None, "missing"),
+        ("llmlog", _COUNTS, "1e3", "not_an_integer"),
+        ("llmlog", _COUNTS, str(-BIG - 1), "out_of_range"),
+        ("llmlog", "request_timestamp response_timestamp", "now-ish", "not_a_time"),
+        ("llmlog", "request_prompts request_config", "{", "not_json"),
+        ("invitation_codes", "id", None, "missing"),
+        ("invitation_codes", "created_at expires_at used_at", "24-13-13", "not_a_time"),
+    )
+    for column in columns.split()
+]
+
 NAMES = {"llmlog": "llm_logs"}
 
 
@@ -130,6 +156,34 @@ def test_every_rule_of_an_older_source(settings, source, target):
     """Text ids and page ids, and json: what no cast of PostgreSQL may stumble over."""
     source.run("ALTER TABLE users DROP CONSTRAINT users_pkey, ALTER id DROP NOT NULL")
     check(settings, source, target, TEXT)
+
+
+def test_every_rule_of_a_source_of_texts(settings, source, target):
+    """Times, booleans and integers that are text in the source: each value that is none, in each column."""
+    listed = (
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
+        " ORDER BY table_name, ordinal_position"
+    )
+    constraints = "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE contype IN ('f', 'p', 'u')"
+    for table, name in source.run(f"{constraints} AND connamespace = 'public'::regnamespace ORDER BY contype"):
+        source.run(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
+    for table, name in source.run(listed):
+        column = f'ALTER "{name}"'
+        source.run(f"ALTER TABLE {table} {column} DROP DEFAULT, {column} DROP NOT NULL, {column} TYPE text")
+    check(settings, source, target, LOOSE)
+
+
+def test_no_rule_is_without_a_case():
+    """Every rule that a source can meet in some column is tried above in that column."""
+    tried = {(table, next(iter(values)), reason) for table, values, reason in (*TYPICAL, *TEXT, *LOOSE)}
+    missing = []
+    for table in TABLES:
+        columns = {field.name: Staged("text", "") for field in table.fields}
+        texts = SourceTable(table, table.source, columns, None, 0, (), ())
+        for rule in (*rules.rules(texts), *merge._references(table)):
+            case = (table.source, rule.message.split()[0], rule.code)
+            missing += [case] if case not in tried else []
+    assert missing == []
 
 
 @pytest.mark.parametrize("source_server", ["text"], indirect=True)
