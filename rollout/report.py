@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from rollout import memory
+from rollout import memory, picture
 from rollout.database import engine_for, first_line
 from rollout.errors import PreflightFailed
 from rollout.messages import in_chinese, say
@@ -160,7 +160,11 @@ def _record(settings: Settings, run_id: str) -> str | None:
 
 def render_html(values: dict[str, Any]) -> str:
     """Return the page of a run's ``values`` (``values_of`` or ``load``): self-contained, nothing is fetched."""
-    page: str = _environment().get_template("report.html").render(values=values, shown_rows=SHOWN_ROWS)
+    page: str = (
+        _environment()
+        .get_template("report.html")
+        .render(values=values, shown_rows=SHOWN_ROWS, picture=picture.of_run(values))
+    )
     return page
 
 
