@@ -159,9 +159,9 @@ def verify(
             check_all(load(), run, areas=area or [], at=at, deep=deep)
         finally:
             if html is not None:
-                from rollout.report import render_html
+                from rollout.report import render_html, values_of
 
-                html.write_text(render_html(run.as_json()), encoding="utf-8")
+                html.write_text(render_html(values_of(run)), encoding="utf-8")
 
 
 def status(*, json: Json = False) -> None:
