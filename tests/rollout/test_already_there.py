@@ -169,6 +169,7 @@ def test_what_differs_is_refused(make_database, all_there, settings_for, differe
     assert (run.exit_code, run.database) == (6, "untouched"), run.error
     found = [one for one in run.findings if one.check == "what_is_there_is_identical"]
     assert [one for one in found if one.subject == different.subject and different.how in one.problem], found
+    assert not [one for one in found if "\n" in one.problem + one.hint], "one line each"
     assert before.differences(picture(server)) == []
 
 

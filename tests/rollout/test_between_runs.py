@@ -158,6 +158,9 @@ def test_what_people_set_on_our_tables(a_week_later, settings_for, limited_role)
         f"GRANT SELECT ON lawyer_performance_summary TO {app};",
         f"GRANT UPDATE (avatar_url) ON users TO {app};",
     ]
+    report = (settings.reports / f"{run.run_id}.html").read_text(encoding="utf-8")
+    assert "Rights to give again after the next upgrade" in report
+    assert f"GRANT INSERT, SELECT ON user_credits TO {app};" in report
     assert attempt(settings).error is None
     assert ours(a_week_later) == then
     execute(a_week_later, *run.result["rights"])
