@@ -83,13 +83,14 @@ class Talk:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
 
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[share]}"))
             how = TextColumn("{task.fields[how_far]}")
             self.bar = Progress(*columns, how, console=Console(stderr=True), transient=True)
             self.bar.start()
+        told = {"share": f"{100 * done / total:>3.0f} %" if total else "", "how_far": how_far}
         if name not in self.tasks:
-            self.tasks[name] = self.bar.add_task(self.speak.step_name(name), total=total, how_far=how_far)
-        self.bar.update(self.tasks[name], completed=done, total=total, how_far=how_far)
+            self.tasks[name] = self.bar.add_task(self.speak.step_name(name), total=total, **told)
+        self.bar.update(self.tasks[name], completed=done, total=total, **told)
 
     def stop(self) -> None:
         """Take the bar away."""

@@ -73,6 +73,18 @@ def _pagtive_import(run: Run, speak: Speaker) -> Iterator[str]:
             accounts=result.get("accounts_created", 0),
         )
         yield speak(_kept(run, text))
+        yield from _what_next(run, speak, quarantined=bool(out))
+
+
+def _what_next(run: Run, speak: Speaker, *, quarantined: bool) -> Iterator[str]:
+    """Say what can be typed after an import: for the rows that did not fit, and where it was a mistake."""
+    if run.result.get("dry_run"):
+        return
+    if quarantined:
+        yield speak(say("what did not fit, and why: tool pagtive rejects --csv rejects.csv"))
+        yield speak(say("once that is mended in the source: tool pagtive import --retry-rejects"))
+    if run.database == CHANGED:
+        yield speak(say("if this import was a mistake: tool pagtive undo {run}", run=run.run_id))
 
 
 def _pagtive_plan(run: Run, speak: Speaker) -> Iterator[str]:
@@ -150,7 +162,9 @@ def _undo(run: Run, speak: Speaker) -> Iterator[str]:
     """Say what was taken back, table by table."""
     tables = run.result.get("tables", {})
     names = list(dict.fromkeys(name for counts in tables.values() for name in counts))
-    yield from table([say("table"), *names], ([t, *(c.get(n, 0) for n in names)] for t, c in tables.items()), speak)
+    known = {"deleted": say("deleted"), "restored": say("restored")}
+    heads = [say("table"), *(known.get(name, name) for name in names)]
+    yield from table(heads, ([t, *(c.get(n, 0) for n in names)] for t, c in tables.items()), speak)
     if run.database == CHANGED:
         yield speak(say("{place}: import {run} was taken back", place=place(run), run=run.result.get("undone", "-")))
 

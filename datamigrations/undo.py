@@ -185,7 +185,7 @@ class Undo:
         if found:
             raise RollbackFailed(
                 say("other rows refer to what the run inserted: {tables}", tables=_listed(found)),
-                hint=say("Remove them, or keep the import."),
+                hint=say("Take back later imports first; remove what is left, or keep the import."),
                 database=UNTOUCHED,
             )
 

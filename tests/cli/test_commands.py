@@ -198,7 +198,10 @@ def test_data(call, migrated, database):
     fits(told(call("users upgrade --json", *both)), "users upgrade", 0)
     values = told(call("pagtive import --json --max-quarantined 1000", *both))
     fits(values, "pagtive import", 0)
-    assert "all accounted for" in call("pagtive import --max-quarantined 1000", *both).stdout
+    again = call("pagtive import --max-quarantined 1000", *both).stdout
+    assert "all accounted for" in again
+    assert "import --retry-rejects" in again
+    assert "pagtive undo" not in again
     fits(told(call("pagtive rejects --json", *both)), "pagtive rejects", 0)
     people = call("users upgrade", *both)
     assert "0 Feishu and 0 e-mail" in people.stdout
