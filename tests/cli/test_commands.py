@@ -370,13 +370,17 @@ def test_a_bug(call, migrated_template, monkeypatch, as_json):
         assert "this is a bug" in result.stderr
 
 
-def test_findings_are_grouped_by_area(call, migrated):
-    """Errors first in each area, each with what to type."""
+def test_findings_are_grouped_by_area(call, migrated, tmp_path):
+    """Errors first in each area, each with what to type; the page has them in Chinese too, and in the picture."""
     execute(
         migrated, "DROP INDEX ix_user_credits_last_reset_date", "UPDATE lawyer_levels SET name = 'x' WHERE level = 2"
     )
-    result = call("verify", migrated)
+    page = tmp_path / "page.html"
+    result = call(f"verify --html {page}", migrated)
     assert result.exit_code == 9
+    html = page.read_text(encoding="utf-8")
+    assert "缺失" in html[html.index("<h3>ix_user_credits_last_reset_date</h3>") : html.index("<svg")]
+    assert "ix_user_credits_last_reset_date: index is missing" in html[html.index("<svg") :]
     lines = result.stdout.splitlines()
     assert lines.index("structure") > lines.index("data")
     assert any(line.startswith("  ✗ ix_user_credits_last_reset_date: ") for line in lines)
