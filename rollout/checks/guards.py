@@ -46,6 +46,9 @@ def the_version_table_holds(subject: Subject) -> Iterator[Finding]:
         return  # that no revision is recorded is a finding of its own
     for problem, hint in _wrong_with(row):
         yield Finding(VERSION_TABLE, problem, hint, ERROR)
+    if row.kind == "r" and not row.has_key:
+        hint = f"ALTER TABLE {VERSION_TABLE} ADD PRIMARY KEY (version_num);"
+        yield Finding(VERSION_TABLE, say("it has no primary key"), hint, WARNING)
     if row.everybodys:
         yield Finding(
             VERSION_TABLE,
@@ -82,8 +85,6 @@ def _wrong_with(row: Any) -> Iterator[tuple[str, str]]:
             say("its columns are {columns}, expected version_num alone", columns=", ".join(row.columns) or "none"),
             f"{alter} {drop or 'ALTER COLUMN version_num TYPE character varying(32)'};",
         )
-    if not row.has_key:
-        yield say("it has no primary key"), f"{alter} ADD PRIMARY KEY (version_num);"
 
 
 _UNIQUE = (

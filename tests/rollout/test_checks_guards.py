@@ -30,7 +30,7 @@ MENDED = {
     f"ALTER TABLE {VERSION_TABLE} ADD COLUMN more integer": (VERSION_TABLE, ERROR),
     f"{NO_KEY}; ALTER TABLE {VERSION_TABLE} ALTER version_num TYPE varchar(31); ALTER TABLE {VERSION_TABLE}"
     " ADD PRIMARY KEY (version_num)": (VERSION_TABLE, ERROR),
-    NO_KEY: (VERSION_TABLE, ERROR),
+    NO_KEY: (VERSION_TABLE, WARNING),
     f"GRANT INSERT ON {VERSION_TABLE} TO PUBLIC": (VERSION_TABLE, WARNING),
     "DROP INDEX ix_users_email": ("users.email", WARNING),
     "DROP INDEX ix_users_email; CREATE INDEX ix_users_email ON users (email)": ("users.email", WARNING),
