@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from dataclasses import replace
 
@@ -15,7 +16,11 @@ from rollout.settings import Server
 from tests.fixtures.databases import execute, query, url_of
 from tests.fixtures.servers import in_memory
 
-DATABASES = "SELECT string_agg(datname || ' ' || oid, ', ' ORDER BY oid) FROM pg_database"
+# Those of this process: others run tests on the same server.
+DATABASES = f"""
+SELECT string_agg(datname || ' ' || oid, ', ' ORDER BY oid) FROM pg_database
+WHERE datname LIKE 'test\\_{os.getpid()}\\_%'
+"""
 
 
 @pytest.fixture

@@ -201,31 +201,31 @@ def test_a_role_that_does_not_own_users(legacy, refused, limited_role):
         pytest.param(
             ["CREATE VIEW user_credits AS SELECT 1 AS one"],
             "table user_credits .*: its name is taken by view user_credits",
-            "rename it",
+            "RENAME TO",
             id="view of our name",
         ),
         pytest.param(
             ["CREATE SEQUENCE ix_users_account_type"],
             "index ix_users_account_type .* taken by sequence ix_users_account_type",
-            "rename it",
+            "RENAME TO",
             id="sequence of an index's name",
         ),
         pytest.param(
             ["CREATE SEQUENCE lawyer_levels_id_seq"],
             "taken by sequence lawyer_levels_id_seq",
-            "rename it",
+            "RENAME TO",
             id="sequence of a column's",
         ),
         pytest.param(
             ["CREATE TYPE demo_accounts AS ENUM ('a')"],
             "table demo_accounts .* taken by type demo_accounts",
-            "rename it",
+            "RENAME TO",
             id="type of a table's name",
         ),
         pytest.param(
             ["CREATE TABLE pk_user_credits (id int)"],
             "pk_user_credits .* taken by table pk_user_credits",
-            "rename it",
+            "RENAME TO",
             id="table of a key's name",
         ),
         pytest.param(
