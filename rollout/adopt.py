@@ -181,12 +181,17 @@ def _table_differences(table: str, wanted: manifest.Manifest, there: Catalog) ->
         else:
             for line in catalog.differences(catalog.definition_of(definition), catalog.definition_of(actual)):
                 yield f"{key}: {line}"
-    expected = [catalog.definition_of(definition) for definition in parts.values()]
+    yield from (f"{key} is not ours" for key in not_ours(table, wanted, there))
+
+
+def not_ours(table: str, wanted: manifest.Manifest, there: Catalog) -> Iterator[str]:
+    """Yield the columns that our table has not, and the constraints that do what none of ours does."""
+    expected = [catalog.definition_of(definition) for _, definition in wanted.parts_of(table)]
     for key, actual in there.items():
         if key.startswith(f"column {table}.") and key not in wanted:
-            yield f"{key} is not ours"
+            yield key
         if key.startswith(f"constraint {table}.") and catalog.definition_of(actual) not in expected:
-            yield f"{key} is not ours"
+            yield key
 
 
 def refuse_differences(found: Iterable[ObjectState]) -> None:

@@ -10,8 +10,6 @@ from rollout import adopt, catalog
 from rollout.database import identifier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rollout.catalog import Catalog, Definition
     from rollout.manifest import Manifest
 
@@ -39,13 +37,18 @@ def mends(key: str, wanted: Manifest, there: Catalog) -> Mends:
     other = adopt.in_the_way(key, definition, there, adopt.taken_names(there))
     if other is not None:
         return Mends(by_owner=[_renamed(other, there)])
+    if kind in {"function", "view"}:
+        return Mends(by_owner=[_renamed(key, there)])  # the upgrade makes ours
+    if kind == "trigger":
+        trigger, _, table = name.partition(" on ")
+        return Mends(by_owner=[f"DROP TRIGGER {identifier(trigger)} ON {identifier(table)};"])
     if kind not in {"table", "column", "constraint", "index"}:
-        return Mends(by_owner=list(_made_room(kind, name)))
+        return Mends()
     found = Mends()
     for part, one in [*wanted.parts_of(name)] if kind == "table" else [(key, definition)]:
         _part(found, part, one, there)
     if kind == "table":
-        found.by_owner += _not_ours(name, wanted, there)
+        found.by_owner += [_dropped(one) for one in adopt.not_ours(name, wanted, there) if one not in wanted]
     return found
 
 
@@ -55,32 +58,19 @@ def _renamed(other: str, there: Catalog) -> str:
     table, _, last = name.rpartition(".")
     if kind == "constraint":
         return f"ALTER TABLE {identifier(table)} RENAME CONSTRAINT {identifier(last)} TO {identifier(last + _THEIRS)};"
+    if kind == "function":
+        bare, _, arguments = name.partition("(")
+        return f"ALTER FUNCTION {identifier(bare)}({arguments} RENAME TO {identifier(bare + _THEIRS)};"
     if kind == "view" and there[other]["kind"] == "m":
         kind = "materialized view"
     return f"ALTER {kind.upper()} {identifier(name)} RENAME TO {identifier(name + _THEIRS)};"
 
 
-def _made_room(kind: str, name: str) -> Iterator[str]:
-    """Yield what takes a function, view or trigger of another definition out of the way: the upgrade makes ours."""
-    if kind == "function":
-        bare, _, arguments = name.partition("(")
-        yield f"ALTER FUNCTION {identifier(bare)}({arguments} RENAME TO {identifier(bare + _THEIRS)};"
-    elif kind == "view":
-        yield f"ALTER VIEW {identifier(name)} RENAME TO {identifier(name + _THEIRS)};"
-    elif kind == "trigger":
-        trigger, _, table = name.partition(" on ")
-        yield f"DROP TRIGGER {identifier(trigger)} ON {identifier(table)};"
-
-
-def _not_ours(table: str, wanted: Manifest, there: Catalog) -> Iterator[str]:
-    """Yield what takes the columns and constraints that ours has not away from a table."""
-    ours = [catalog.definition_of(one) for _, one in wanted.parts_of(table)]
-    for key, one in there.items():
-        if key in wanted or catalog.definition_of(one) in ours:
-            continue
-        for kind in ("column", "constraint"):
-            if key.startswith(f"{kind} {table}."):
-                yield f"ALTER TABLE {identifier(table)} DROP {kind.upper()} {identifier(key.rpartition('.')[2])};"
+def _dropped(other: str) -> str:
+    """Return what takes a column or constraint that ours has not away from its table."""
+    kind, _, name = other.partition(" ")
+    table, _, last = name.rpartition(".")
+    return f"ALTER TABLE {identifier(table)} DROP {kind.upper()} {identifier(last)};"
 
 
 def _part(found: Mends, key: str, definition: Definition, there: Catalog) -> None:

@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 from alembic import command
 
-from rollout import adoption, plan
+from rollout import adoption, manifest, mending, plan
 from rollout.errors import RolloutError
 from rollout.mending import _is_wider
 from rollout.run import Run
@@ -151,3 +151,20 @@ def test_what_cannot_be_mended_leaves_nothing(half_migrated, settings_for, what)
     assert "ALTER TABLE users" in run.error.message
     assert run.error.hint
     assert before.differences(picture(half_migrated)) == []
+
+
+def test_a_column_like_one_of_ours_is_its_owners():
+    """What ours has not goes only where its owner says so, though another column of ours is just like it."""
+    wanted = manifest.at([one.id for one in plan.history()], major=18)
+    there = {**wanted.objects, "column lawyer_levels.theirs": wanted.objects["column lawyer_levels.level"]}
+    found = mending.mends("table lawyer_levels", wanted, there)
+    assert (found.lossless, found.by_owner) == ([], ["ALTER TABLE lawyer_levels DROP COLUMN theirs;"])
+
+
+def test_a_materialized_view_of_our_views_name_is_renamed_as_one():
+    """The statement that is offered is one that the server takes."""
+    wanted = manifest.at([one.id for one in plan.history()], major=18)
+    key = "view case_matching_stats"
+    there = {**wanted.objects, key: {**wanted.objects[key], "kind": "m"}}
+    offered = mending.mends(key, wanted, there).by_owner
+    assert offered == ["ALTER MATERIALIZED VIEW case_matching_stats RENAME TO case_matching_stats_theirs;"]
