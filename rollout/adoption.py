@@ -66,9 +66,9 @@ def _look(engine: Engine, settings: Settings, run: Run) -> tuple[str | None, Pre
         found = _inspect(connection, there)
         mends = {} if problem else _mends(connection, recorded, there)
         stands_at = _stands_at(connection, found)
-        states = [one.state for one in found]
+        states, families = [one.state for one in found], plan.family_of()
         run.result |= {
-            "objects": [_as_json(one, mends.get(one.key)) for one in found],
+            "objects": [_as_json(one, families[one.revision], mends.get(one.key)) for one in found],
             "counts": {state: states.count(state) for state in (objects.PRESENT, objects.MISSING, objects.DIFFERENT)},
             "stands_at": stands_at,
             "recorded": recorded,
@@ -91,10 +91,9 @@ def _mended(problem: PreflightFailed, stands_at: str | None) -> str:
     )
 
 
-def _as_json(one: objects.ObjectState, mends: mending.Mends | None) -> dict[str, Any]:
+def _as_json(one: objects.ObjectState, family: str, mends: mending.Mends | None) -> dict[str, Any]:
     """Return one object as the run's result names it."""
-    families = {revision.id: revision.family for revision in plan.history()}
-    values = {"object": one.key, "revision": one.revision, "family": families[one.revision]}
+    values = {"object": one.key, "revision": one.revision, "family": family}
     typed = {"mend": mends.lossless, "by_owner": mends.by_owner} if mends else {}
     return {**values, "state": one.state, "how": one.how, **typed}
 

@@ -86,6 +86,11 @@ def families() -> dict[str, str]:
     return {revision.family: revision.id for revision in history()}
 
 
+def family_of() -> dict[str, str]:
+    """Return the family of each revision."""
+    return {revision.id: revision.family for revision in history()}
+
+
 def resolve(name: str) -> str | None:
     """Return the revision that a user means by a full or shortened id, a family, ``head`` or ``base`` (None).
 

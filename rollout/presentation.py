@@ -169,7 +169,7 @@ def revision_name(identifier: str | None) -> str:
 
     if identifier is None:
         return say("before the first upgrade")
-    families = {one.id: one.family for one in plan.history()}
+    families = plan.family_of()
     return f"{families[identifier]} ({identifier})" if identifier in families else identifier
 
 

@@ -107,13 +107,12 @@ def _upgrade(subject: Subject, table: str) -> dict[str, Any] | None:
     """Return when the family of a table was last upgraded, and what that upgrade saw; None where nothing tells."""
     if not subject.remembers:
         return None
-    families = {one.id: one.family for one in plan.history()}
     row = subject.connection.execute(
         text(
             "SELECT applied_at AS moment, transaction_id AS moment_id, snapshot::text AS snapshot"
             " FROM rollout.applied_revisions WHERE family = :family ORDER BY applied_at DESC LIMIT 1"
         ),
-        {"family": families[subject.manifest.made_by[f"table {table}"]]},
+        {"family": plan.family_of()[subject.manifest.made_by[f"table {table}"]]},
     ).one_or_none()
     return dict(row._mapping) if row is not None else None  # noqa: SLF001 - SQLAlchemy's public name
 

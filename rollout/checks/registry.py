@@ -120,9 +120,8 @@ class Subject:
 
     def has_whole(self, key: str) -> bool:
         """Tell whether an object is there with all that its family does with it: rows come after their tables."""
-        families = {one.id: one.family for one in plan.history()}
         made_by = self.manifest.made_by.get(key)
-        return made_by is not None and plan.families()[families[made_by]] in {
+        return made_by is not None and plan.families()[plan.family_of()[made_by]] in {
             one.id for one in plan.up_to(self.revision)
         }
 
