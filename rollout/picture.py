@@ -79,8 +79,8 @@ def of_run(values: dict[str, Any]) -> Picture | None:
 
 def _placed(known: Manifest) -> tuple[dict[str, Box], list[tuple[int, int, str, int]]]:
     """Place every table and view: two columns of families, a bar beside each."""
-    families = {one.id: one.family for one in plan.history()}
-    order = list(plan.families())
+    families = plan.family_of()
+    order, about_cases = list(plan.families()), _about_cases(known)
     boxes, heads, last = {}, list[tuple[int, int, str, int]](), {LEFT: "", MIDDLE: ""}
     # cases' own lines to the first two boxes cross the middle column above its first heading
     end = {LEFT: HEAD, MIDDLE: HEAD + len(_FIRST) * ROW + GAP}
@@ -91,7 +91,7 @@ def _placed(known: Manifest) -> tuple[dict[str, Box], list[tuple[int, int, str, 
         if name in BARS:
             boxes[name] = Box(name, family, hue, BARS[name], GAP, BAR)
             continue
-        x = LEFT if family in _LEFT_FAMILIES or (family == order[0] and not _is_about_cases(known, name)) else MIDDLE
+        x = LEFT if family in _LEFT_FAMILIES or (family == order[0] and name not in about_cases) else MIDDLE
         if last[x] != family:
             end[x] += HEAD * bool(last[x])
             heads.append((x, end[x] - GAP - 2, family, hue))
@@ -122,12 +122,11 @@ def _keys(known: Manifest) -> list[tuple[str, str]]:
     return list(dict.fromkeys(pairs))
 
 
-def _is_about_cases(known: Manifest, table: str) -> bool:
-    """Tell whether a table refers to cases, or to one that does."""
-    targets = {target for source, target in _keys(known) if source == table and target != table}
-    return "cases" in targets or any(
-        target not in BARS and ("cases" in {to for of, to in _keys(known) if of == target}) for target in targets
-    )
+def _about_cases(known: Manifest) -> set[str]:
+    """Return the tables that refer to cases, or to one that does."""
+    keys = [(source, target) for source, target in _keys(known) if source != target]
+    direct = {source for source, target in keys if target == "cases"}
+    return direct | {source for source, target in keys if target in direct - BARS.keys()}
 
 
 def _lines(known: Manifest, boxes: dict[str, Box]) -> list[tuple[str, int, str]]:
