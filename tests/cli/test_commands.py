@@ -188,12 +188,17 @@ def test_backups(call, legacy):
     fits(told(call("backup prune --keep 1 --yes --json")), "backup prune", 0)
 
 
+def fill(source, *, users):
+    """Make a Pagtive database of an empty one."""
+    with connected(source) as connection:
+        create_pagtive_schema(connection)
+        fill_pagtive(connection, users=users)
+        connection.commit()
+
+
 def test_data(call, migrated, database):
     """Accounts, import, rejects and undo; nobody's token is in what they print."""
-    with connected(database) as connection:
-        create_pagtive_schema(connection)
-        fill_pagtive(connection, users=20)
-        connection.commit()
+    fill(database, users=20)
     both = (migrated, database)
     fits(told(call("users upgrade --json", *both)), "users upgrade", 0)
     values = told(call("pagtive import --json --max-quarantined 1000", *both))
@@ -217,10 +222,7 @@ def test_data(call, migrated, database):
 
 def test_plan_and_import_read_the_same_source(call, migrated, database):
     """Both take the source's options; the plan says the same as a trial import that was asked with the same words."""
-    with connected(database) as connection:
-        create_pagtive_schema(connection)
-        fill_pagtive(connection, users=4)
-        connection.commit()
+    fill(database, users=4)
     where = database.parameters
     options = f"--database {where['dbname']} --limit-users 3 --source-timezone UTC --json"
     nowhere = replace(database, parameters={**where, "dbname": "nowhere"})
@@ -334,10 +336,7 @@ def test_a_question_on_a_terminal(migrated, tmp_path, answer, code, words):
 
 def test_the_sources_password_is_asked_for(migrated, database, tmp_path):
     """A password is no option; on a terminal it can be typed, and is not shown."""
-    with connected(database) as connection:
-        create_pagtive_schema(connection)
-        fill_pagtive(connection, users=5)
-        connection.commit()
+    fill(database, users=5)
     source = database.parameters
     line = (
         f"pagtive import --dry-run --host {source['host']} --port {source['port']} --user {source['user']}"
