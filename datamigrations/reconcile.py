@@ -14,7 +14,7 @@ from datamigrations.mapping import Kind
 from datamigrations.sqltext import literal
 from rollout.database import quote
 from rollout.errors import ReconciliationFailed
-from rollout.fingerprint import hash_of, rows_fingerprint
+from rollout.fingerprint import TEXT, row_hash, rows_fingerprint
 from rollout.messages import say
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ WRITTEN = "w.action IN ('insert', 'update')"
 
 def content(values: Mapping[str, str], large: Mapping[str, str] | None = None) -> str:
     """Return SQL for the 64-bit hash of a row's values (column → SQL); ``large`` ones stand there as their hashes."""
-    return hash_of([f"({(large or {}).get(name, sql)})::text" for name, sql in values.items()])
+    return row_hash([(f"({(large or {}).get(name, sql)})", TEXT) for name, sql in values.items()])
 
 
 def target_content(table: Table) -> str:

@@ -49,7 +49,7 @@ WITH RECURSIVE pieces AS (
 class Relation:
     """Something with rows or a position: ``kind`` as in pg_class.relkind, ``size`` in bytes on disk.
 
-    ``types``: the oids of the columns' types, 0 for a domain.
+    ``types``: the oids of the columns' types, that of text for an enum, 0 for a domain.
     """
 
     kind: str

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rollout.catalog import Catalog
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass
