@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from models import core, metadata
-from models.base import Base
 from rollout import adopt, interrupt, manifest, memory, own_rows, plan, transaction, way_back
-from rollout.database import OUR_SCHEMAS, VERSION_TABLE, engine_for, run_lock
+from rollout.database import VERSION_TABLE, engine_for, run_lock
 from rollout.errors import UNTOUCHED, Interrupted, LockNotAcquired, PreflightFailed, RollbackFailed
 from rollout.messages import say
 from rollout.operations import ENSURE_RANDOM_UUID, LawskerImpl
@@ -45,46 +43,12 @@ def _configure(context: EnvironmentContext, **options: Any) -> None:
     """Configure Alembic the same way everywhere."""
     assert LawskerImpl.__dialect__ == "postgresql"  # noqa: S101 - importing rollout.operations registered it
     context.configure(
-        target_metadata=metadata,
         version_table=VERSION_TABLE,
         version_table_schema="public",
         transaction_per_migration=False,
-        compare_type=True,
-        compare_server_default=True,
-        include_name=_is_ours,
-        include_object=_for_models(options["preexisting"]),
         on_version_apply=_remember,  # type: ignore[arg-type] # Alembic passes keywords only
         **options,
     )
-
-
-def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
-    """Leave our own memory and version table out of autogenerate."""
-    return not (kind == "schema" and name in OUR_SCHEMAS) and not (kind == "table" and name == VERSION_TABLE)
-
-
-def _for_models(preexisting: frozenset[str]) -> Callable[..., bool]:
-    """Return what leaves out of autogenerate what is other people's: tables, additions to theirs, names they chose."""
-    wanted = manifest.at([one.id for one in plan.history()], major=0)
-    legacy = {mapper.local_table for mapper in Base.registry.mappers if mapper.class_.__module__ == core.__name__}
-    columns = [key.removeprefix("column ") for key in wanted.objects if key.startswith("column ")]
-    added_to = {
-        table
-        for table, _, name in (column.partition(".") for column in columns)
-        if wanted.made_by.get(f"table {table}") not in {None, wanted.made_by[f"column {table}.{name}"]}
-    }
-
-    def include(item: Any, name: str | None, kind: str, reflected: bool, compared: object) -> bool:
-        table = (item if kind == "table" else item.table).name
-        theirs = f"table {table}" in preexisting
-        if reflected and compared is None:
-            return not theirs and table in metadata.tables and metadata.tables[table] not in legacy
-        if kind == "table":
-            return not theirs or table in added_to
-        key = {"column": f"column {table}.{name}", "index": f"index {name}"}.get(kind, f"constraint {table}.{name}")
-        return not wanted.was_there(key, preexisting)
-
-    return include
 
 
 def run_on(context: EnvironmentContext, connection: Connection, preexisting: frozenset[str]) -> None:
@@ -94,7 +58,12 @@ def run_on(context: EnvironmentContext, connection: Connection, preexisting: fro
     ``whole``) and after each revision (``applied``).
     """
     hooks = {name: context.config.attributes.get(name) for name in ("put_away", "whole", "applied")}
-    _configure(context, connection=connection, preexisting=preexisting, **hooks)
+    _run(context, connection, preexisting=preexisting, **hooks)
+
+
+def _run(context: EnvironmentContext, connection: Connection, **options: Any) -> None:
+    """Let Alembic do what it was asked for, on this connection."""
+    _configure(context, connection=connection, **options)
     with context.begin_transaction():
         context.run_migrations()
 
@@ -120,7 +89,7 @@ def _plain_on(context: EnvironmentContext, engine: Engine, settings: Settings) -
         with engine.connect() as connection:
             plan.current(connection)  # a revision that this checkout does not know is explained
             known = memory.preexisting(connection) if memory.readable(connection) else frozenset()
-            run_on(context, connection, known)
+            _run(context, connection, preexisting=known, **_comparing(known))
         return
     with run_lock(engine) as own:
         steps = _steps(wanted, own)
@@ -135,6 +104,13 @@ def _plain_on(context: EnvironmentContext, engine: Engine, settings: Settings) -
                 step = "downgrade" if steps.downwards else "upgrade"
                 raise transaction.refused(error, step, downwards=steps.downwards) from error
             transaction.commit(connection, engine)
+
+
+def _comparing(preexisting: frozenset[str]) -> dict[str, Any]:
+    """Return what only ``alembic check`` and ``--autogenerate`` need: nobody else waits for the models."""
+    from rollout import autogenerate  # noqa: PLC0415
+
+    return autogenerate.options(preexisting)
 
 
 def _wanted(context: EnvironmentContext) -> str | None:

@@ -52,10 +52,12 @@ def take(connection: Connection, steps: plan.Plan, *, shelve: bool) -> list[Goin
     """
     preexisting = memory.preexisting(connection)
     made = own_rows.condition(connection)
-    columns = shelf.going_columns(connection, steps)
+    columns: dict[str, list[str]] = {}
+    for (table, _), names in shelf.going_columns(connection, steps).items():
+        columns.setdefault(table, []).extend(names)
     values = {
         f"column {table}.{column}": counts
-        for (table, _), names in columns.items()
+        for table, names in columns.items()
         for column, counts in _values(connection, table, names, made).items()
     }
     going = []

@@ -60,6 +60,16 @@ SELECT attname, pg_get_serial_sequence(:table, attname) FROM pg_attribute
 WHERE attrelid = CAST(:table AS regclass) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
 """
 
+# Rows that were there when a column came have this in it until somebody writes it (pg_attribute.attmissingval); they
+# have it again as soon as the column comes again. Not known any more once the table was rewritten: then all is kept.
+_OTHER_THAN_ADDED = """
+SELECT string_agg(CASE WHEN atthasmissing
+       THEN format('t.%I IS DISTINCT FROM %L::%s', attname, (attmissingval::text::text[])[1],
+                   format_type(atttypid, atttypmod))
+       ELSE format('t.%I IS NOT NULL', attname) END, ' OR ')
+FROM pg_attribute WHERE attrelid = CAST(:table AS regclass) AND attname = ANY(:columns) AND NOT attisdropped
+"""
+
 _KEY = """
 SELECT a.attname FROM pg_index x CROSS JOIN unnest(x.indkey) WITH ORDINALITY k(number, position)
 JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.number
@@ -192,17 +202,17 @@ class PutAway:
         return Entry(name, self.run.run_id, source, kind, revision, (), (), 0, "", moment)
 
     def _put_columns(self, table: str, revision: str, columns: list[str]) -> None:
-        """Copy the values of columns, by primary key."""
+        """Copy the values of columns, by primary key, where they are others than the columns come back with."""
         entry = self._entry(name_for(self.run.run_id, table, revision), table, COLUMNS, revision)
         source = quote("public", table)
         key = key_of(self.connection, source) or ("id",)
         entry = replace(entry, columns=tuple(columns), key=key)
         chosen = ", ".join(f"t.{quote(name)}" for name in entry.fingerprinted)
-        values = ", ".join(f"t.{quote(name)}" for name in columns)
+        rows = self.connection.execute(text(_OTHER_THAN_ADDED), {"table": source, "columns": columns}).scalar_one()
         self.connection.exec_driver_sql(
             f"CREATE TABLE {entry.table} AS"
             f" SELECT {chosen}, {own_rows.written_by(self.transactions, 't')} AS {MADE} FROM {source} AS t"
-            f" WHERE num_nonnulls({values}) > 0"
+            f" WHERE {rows}"
         )
         self._counted(entry)
 
