@@ -1,6 +1,7 @@
 """The architecture, proven over the syntax trees: import arrows, who may do what, sizes, docstrings."""
 
 import ast
+import functools
 import sys
 
 import pytest
@@ -20,6 +21,7 @@ FUNCTION_LINES = 40
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
+@functools.cache
 def sources(*patterns):
     """Return the project's files that match, as (path from the project's root, syntax tree)."""
     paths = sorted({path for pattern in patterns for path in PROJECT.glob(pattern)})

@@ -17,6 +17,7 @@ from rollout.sample_data import create_pagtive_schema, fill_pagtive
 from rollout.settings import PROJECT
 from tests.fixtures import terminal
 from tests.fixtures.databases import execute, query, url_of
+from tests.fixtures.tiers import tried_once
 from tests.fixtures.upgraded import connected
 
 HAN = re.compile(r"[\u4e00-\u9fff]")
@@ -220,6 +221,7 @@ def test_data(call, migrated, database):
     fits(told(call(f"{undo} --discard-edits --json", *both)), "pagtive undo", 0)
 
 
+@pytest.mark.variant
 def test_plan_and_import_read_the_same_source(call, migrated, database):
     """Both take the source's options; the plan says the same as a trial import that was asked with the same words."""
     fill(database, users=4)
@@ -233,6 +235,7 @@ def test_plan_and_import_read_the_same_source(call, migrated, database):
     assert sum(plan["identity"]["matched"].values()) == 3
 
 
+@pytest.mark.variant
 def test_monitor_prints_an_object_a_line(call, migrated_template):
     """One a sample, each with the figures; for people one line each."""
     result = call("monitor --interval 1 --for 1 --json", migrated_template)
@@ -321,7 +324,9 @@ def on_a_terminal(server, directory, line, answer, *, asked="[y/N]:", **environm
     return terminal.on_a_terminal(command, answer, asked=asked, directory=directory, environment=own)
 
 
-@pytest.mark.parametrize(("answer", "code", "words"), [(b"\x03", 130, "interrupted"), (b"n\n", 12, "not confirmed")])
+@pytest.mark.parametrize(
+    ("answer", "code", "words"), tried_once([(b"\x03", 130, "interrupted"), (b"n\n", 12, "not confirmed")])
+)
 def test_a_question_on_a_terminal(migrated, tmp_path, answer, code, words):
     """The target is named with the receipt; Ctrl-C ends with 130, no with 12, and nothing has changed."""
     exit_code, shown = on_a_terminal(migrated, tmp_path, "rollback --to levels", answer)
@@ -334,6 +339,7 @@ def test_a_question_on_a_terminal(migrated, tmp_path, answer, code, words):
     assert query(migrated, "SELECT exit_code FROM rollout.runs ORDER BY number DESC LIMIT 1") == code
 
 
+@pytest.mark.variant
 def test_the_sources_password_is_asked_for(migrated, database, tmp_path):
     """A password is no option; on a terminal it can be typed, and is not shown."""
     fill(database, users=5)

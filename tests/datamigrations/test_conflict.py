@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.fixtures.pagtive import figures, imported, uid
+from tests.fixtures.tiers import tried_once
 
 
 @pytest.fixture
@@ -63,6 +64,7 @@ def test_a_newer_source_row(settings, source, target, shared, option):
     assert target.run(stands, shared) == [("source", "2024-09-09 00:00:00")]
 
 
+@pytest.mark.variant
 def test_a_row_changed_in_the_target_only(settings, target, shared, touched):
     """The source has not moved: the edit stays, and not even the row version changes."""
     change_target(target)
@@ -74,6 +76,7 @@ def test_a_row_changed_in_the_target_only(settings, target, shared, touched):
     assert target.one("SELECT project_name FROM pagtive_projects WHERE id = %s", shared) == "target"
 
 
+@pytest.mark.variant
 def test_a_source_that_does_not_keep_its_times(settings, source, target, shared):
     """Changed under the same updated_at: it comes over, with that time, as long as nobody has edited the row here."""
     source.run("UPDATE projects SET project_name = 'source'")
@@ -87,6 +90,7 @@ def test_a_source_that_does_not_keep_its_times(settings, source, target, shared)
     assert imported(settings).result["kept"] == {"projects": 1}
 
 
+@pytest.mark.variant
 def test_a_source_without_times(settings, source, target):
     """Neither time is known: a change comes over as long as nobody has edited the row here."""
     source.project(1, source.user(1), created_at=None, updated_at=None)
@@ -128,6 +132,7 @@ def test_pages_logs_and_codes_follow_the_same_rule(settings, source, target, sha
     assert figures(imported(settings), "llm_logs") == {"read": 1, "updated": 1}
 
 
+@pytest.mark.variant
 def test_a_project_that_changed_hands(settings, source, target, shared):
     """The owner is a value like any other."""
     second = source.user(2)
@@ -136,6 +141,7 @@ def test_a_project_that_changed_hands(settings, source, target, shared):
     assert target.one("SELECT user_id::text FROM pagtive_projects WHERE id = %s", shared) == second
 
 
+@pytest.mark.variant
 def test_the_id_of_a_page_stays(settings, source, target, shared):
     """An update keeps the target's own key, and columns that the source does not have."""
     before = target.one("SELECT id FROM pagtive_project_details")
@@ -192,6 +198,7 @@ ROLES = [
 """Role in the target, in the source, and after an import."""
 
 
+@pytest.mark.variant
 def test_roles_rise_only_when_allowed(settings, source, target):
     """A role that would rise is withheld and reported, run after run, until it is allowed; the rest is taken over."""
     users, withheld = [], []
@@ -210,6 +217,7 @@ def test_roles_rise_only_when_allowed(settings, source, target):
     assert run.result["role_escalations_withheld"] == 0
 
 
+@pytest.mark.variant
 def test_new_users_bring_their_role(settings, source, target):
     """Somebody who did not exist before may be an admin; but later it may not rise unless allowed."""
     person = source.user(1, role="admin")
@@ -238,7 +246,7 @@ SINCE = [
 """When the target was edited since the import, what time the source's change carries, and the status afterwards."""
 
 
-@pytest.mark.parametrize("option", ["newer", "source", pytest.param("keep", marks=pytest.mark.variant)])
+@pytest.mark.parametrize("option", tried_once(["newer", "source", "keep"]))
 def test_users_imported_before(settings, source, target, option):
     """Edited here since the import, the newer wins; else the source's status comes, newer or of the same time."""
     target.run(QUIET)
@@ -256,6 +264,7 @@ def test_users_imported_before(settings, source, target, option):
     assert figures(imported(settings, on_conflict=option), "users") == {"read": 8, "unchanged": 8}
 
 
+@pytest.mark.variant
 def test_an_edit_that_left_the_time_as_it_was(settings, source, target):
     """A user edited here without a new updated_at counts as edited: a source row of the same time does not win."""
     target.run(QUIET)
@@ -266,6 +275,7 @@ def test_an_edit_that_left_the_time_as_it_was(settings, source, target):
     assert taken(target, person)[0] == "PENDING"
 
 
+@pytest.mark.variant
 def test_times_of_a_session_in_another_zone(settings, source, target, shared):
     """What was recorded of a row does not depend on the session's settings: an unedited row is known again."""
     target.run(f"ALTER DATABASE {settings.target.database} SET timezone = 'Asia/Tokyo'")

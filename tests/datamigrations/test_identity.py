@@ -198,6 +198,7 @@ def test_one_feishu_id_twice_is_one_new_person(settings, source, target):
     assert target.run(accounts) == [(first, "oauth", "feishu", "ou_new", True, True)]
 
 
+@pytest.mark.variant
 def test_a_chain_of_shared_addresses_and_ids_is_one_person(settings, source, target):
     """A shares a Feishu id with B, B an address with C, C an id with D: one person, led by the oldest."""
     ids = [
@@ -261,6 +262,7 @@ def test_later_runs_follow_the_map_not_the_address(settings, source, target):
     assert figures(run, "users") == {"read": 1, "unchanged": 1}
 
 
+@pytest.mark.variant
 def test_a_user_whose_person_was_deleted_comes_back(settings, source, target):
     """Deleting a user takes its line of the map along; the next import sees somebody new."""
     person = source.user(1)
@@ -281,6 +283,7 @@ def test_a_later_twin_is_merged_into_an_imported_user(settings, source, target):
     assert target.one("SELECT status::text FROM users WHERE id = %s", first) == "ACTIVE"
 
 
+@pytest.mark.variant
 def test_a_merged_user_never_speaks(settings, source, target):
     """Also when the one it was merged with has left the source, it takes nothing over."""
     first = source.user(1, email="a@example.com")
@@ -310,6 +313,7 @@ def test_ids_that_are_no_uuid_or_not_free(settings, source, target):
     assert target.matched() == {person.lower() if kept else person: "created" for person, kept in people.items()}
 
 
+@pytest.mark.variant
 def test_usernames_that_are_taken_get_numbers(settings, source, target):
     """The numbers go up from 2 past those that are taken, the older user first; an own name is kept before a number."""
     target.lawsker_user(1, username="bob")
@@ -326,6 +330,7 @@ def test_usernames_that_are_taken_get_numbers(settings, source, target):
     ]  # fmt: skip
 
 
+@pytest.mark.variant
 def test_usernames_as_long_as_the_column(settings, source, target):
     """A name of 255 characters that is taken is cut, so that its number fits; all names differ."""
     long = "n" * 255
@@ -339,6 +344,7 @@ def test_usernames_as_long_as_the_column(settings, source, target):
     assert sum(name.startswith("n" * 240 + "-") for name in names) == 11
 
 
+@pytest.mark.variant
 def test_usernames_where_there_is_none(settings, source, target):
     """No username: what stands before the @, else the beginning of the id."""
     source.user(1, username=None, email=" Li.Si@example.com ")
@@ -349,6 +355,7 @@ def test_usernames_where_there_is_none(settings, source, target):
     assert names == [(1, "Li.Si"), (2, "user_00000002"), (3, "user_00000003")]
 
 
+@pytest.mark.variant
 def test_a_row_that_is_rejected_leads_nobody(settings, source, target):
     """The older twin does not fit the target; the younger one becomes the user."""
     source.user(1, email="x@example.com", status=7, created_at="2020-01-01")

@@ -8,7 +8,7 @@ from datamigrations.pagtive import ImportOptions, import_pagtive
 from rollout.run import Run, Silent
 from rollout.sample_data.pagtive import fill_pagtive
 from tests.fixtures.legacy import picture
-from tests.fixtures.pagtive import TARGETS, figures, imported, uid
+from tests.fixtures.pagtive import FLAVOURS, TARGETS, figures, imported, uid
 from tests.fixtures.upgraded import USERS, connected
 
 COUNTED = ("inserted", "updated", "unchanged", "merged", "quarantined")
@@ -106,6 +106,7 @@ def test_password_markers_differ_and_are_no_hash(settings, source, target):
     assert all(row[0].startswith("!") and len(row[0]) > 20 for row in found)
 
 
+@pytest.mark.variant
 def test_the_role_named_user(settings, source, target):
     """The tenant's own role named User, else the global one, else none."""
     person = source.user(1)
@@ -188,6 +189,7 @@ def test_odd_times(settings, source, target, zone, times):
     assert {person: found.get(person) for person in people} == people
 
 
+@pytest.mark.variant
 def test_missing_times_are_taken_from_each_other(settings, source, target):
     """A missing created_at is the updated_at, and the other way round; each row that needed it is counted."""
     user = source.user(1)
@@ -216,7 +218,7 @@ def test_logs_of_nobody_and_of_unknown_projects(settings, source, target):
     assert run.result["logs_without_project"] == 1
 
 
-@pytest.mark.parametrize("flavour", ["typical", "text", "minimal"])
+@pytest.mark.parametrize("flavour", FLAVOURS)
 def test_sample_data_balances_and_a_second_run_touches_nothing(
     settings_for, make_database, source_templates, upgraded, flavour
 ):
@@ -264,6 +266,7 @@ def test_a_dry_run_shows_the_same_and_leaves_nothing(settings, source_server, ta
         assert dry.result[key] == real.result[key]
 
 
+@pytest.mark.variant
 def test_a_grown_source_brings_the_difference(settings, source, target):
     """New rows are inserted, newer ones update, the others are left; ids of pages go on where they were."""
     user = source.user(1)
@@ -282,6 +285,7 @@ def test_a_grown_source_brings_the_difference(settings, source, target):
     target.run("INSERT INTO pagtive_project_details (project_id, page_id) VALUES (%s, 4)", project)
 
 
+@pytest.mark.variant
 def test_only_the_oldest_users_and_what_is_theirs(settings, source, target):
     """``--limit-users``: oldest by created_at; projects, pages, logs and codes of the others stay away, unread."""
     for number, created in enumerate(["2024-03-01", "2024-01-01", "2024-02-01", None], start=1):
@@ -352,6 +356,7 @@ def test_a_large_page_is_as_it_was(settings, source, target):
     assert target.run(digest.format("pagtive_project_details")) == source.run(digest.format("project_details"))
 
 
+@pytest.mark.variant
 def test_many_projects_of_one_user(settings, source, target):
     """One user who has nearly everything is no other case."""
     user = source.user(1)
@@ -374,6 +379,7 @@ def test_pages_that_are_written_later_get_their_own_id(settings, source, target)
     assert target.one("SELECT max(id) = max(id) FILTER (WHERE page_id = 2) FROM pagtive_project_details")
 
 
+@pytest.mark.variant
 def test_one_job_brings_the_same_as_two(settings, source_server, monkeypatch):
     """A table that is copied in parts is whole: nothing is lost, nothing comes twice."""
     monkeypatch.setattr("datamigrations.staging._SPLIT_BYTES", 0)

@@ -13,7 +13,7 @@ from datamigrations.undo import undo_run
 from rollout.run import Run
 from rollout.sample_data.pagtive import fill_pagtive
 from tests.datamigrations.oracle import STATUS, Oracle, address, canonical, choice, moment
-from tests.fixtures.pagtive import TARGETS, imported, rows_of, uid
+from tests.fixtures.pagtive import FLAVOURS, TARGETS, imported, rows_of, uid
 from tests.fixtures.upgraded import USERS, connected
 
 SOURCES = {name: {"llm_logs": "llmlog"}.get(name, name) for name in TARGETS}
@@ -148,7 +148,7 @@ def check_references(oracle, owner, name, row, there):
         assert moment(there[other]) == (moment(row[other]) or moment(row[created]))
 
 
-@pytest.mark.parametrize("flavour", ["typical", "text", "minimal"])
+@pytest.mark.parametrize("flavour", FLAVOURS)
 def test_sample_data(settings_for, make_database, source_templates, upgraded, flavour):
     """Dirty sample data of each kind of installation, every row."""
     source_server, target_server = make_database(source_templates[flavour]), make_database(upgraded)
@@ -263,7 +263,7 @@ def without_keys(rows):
 
 
 BOUNDED = settings(
-    max_examples=8,
+    max_examples=4,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 
+import pytest
+
 from datamigrations.pagtive import ImportOptions, plan_pagtive
 from rollout.errors import RolloutError
 from rollout.run import Run
@@ -85,6 +87,7 @@ def test_a_file_that_cannot_be_written(settings, source, tmp_path):
     assert "copy" not in [step.name for step in run.steps]
 
 
+@pytest.mark.variant
 def test_the_oldest_users_only(settings, source):
     """The plan of a trial import with ``--limit-users`` is about the same users as that import."""
     for number in (1, 2, 3):

@@ -13,6 +13,7 @@ from datamigrations.source import SourceTable, Staged
 from rollout.sample_data.pagtive import create_pagtive_schema
 from tests.fixtures.databases import execute
 from tests.fixtures.pagtive import attempt_import, figures, imported, rows_of, uid
+from tests.fixtures.tiers import tried_once
 from tests.fixtures.upgraded import connected
 
 BIG = 2**31
@@ -244,6 +245,7 @@ def test_keys_that_are_there_twice(settings, source, target):
     assert target.one("SELECT user_id::text FROM pagtive_projects") == upper.lower()
 
 
+@pytest.mark.variant
 def test_codes_that_are_there_twice(settings, source, target):
     """Of two rows with one code the older is taken, but one that the target has keeps its code."""
     source.code(1, "A", created_at="2024-02-01")
@@ -296,7 +298,7 @@ def test_rows_that_hang_on_a_quarantined_one_follow_it(settings, source, target)
     assert target.run("SELECT user_id, project_id FROM pagtive_llm_logs") == [(None, None)]
 
 
-@pytest.mark.parametrize("source_server", ["typical", "text"], indirect=True)
+@pytest.mark.parametrize("source_server", tried_once(["text", "typical"]), indirect=True)
 def test_a_row_too_large_for_json_is_kept_with_its_long_values_cut(settings, source, target, monkeypatch):
     """Json of 256 MB is the most: of a rejected row beyond that the beginning is kept, and how long the value was."""
     monkeypatch.setattr(quarantine, "_WHOLE_BYTES", 5_000)
@@ -343,6 +345,7 @@ def test_rejects_of_a_database_without_memory(settings_for, database):
     assert list(rejects(settings_for(database))) == []
 
 
+@pytest.mark.variant
 def test_more_than_allowed_rolls_everything_back(settings, source, target):
     """``--max-quarantined`` counts over all tables; at the limit it passes, beyond it nothing was changed."""
     user = source.user(1)

@@ -56,6 +56,7 @@ def test_a_second_retry_has_nothing_to_do(settings, source, touched):
     assert touched() == before
 
 
+@pytest.mark.variant
 @pytest.mark.usefixtures("broken")
 def test_a_dry_run_settles_nothing(settings, source, target):
     """The figures are those of the retry; everything stays as it was."""
@@ -66,6 +67,7 @@ def test_a_dry_run_settles_nothing(settings, source, target):
     assert (listed(settings), target.contents()) == (OPEN, before)
 
 
+@pytest.mark.variant
 @pytest.mark.usefixtures("broken")
 def test_undo_opens_again(settings, source):
     """What the retry had settled is open again, what it had put in quarantine is not."""
@@ -75,6 +77,7 @@ def test_undo_opens_again(settings, source):
     assert listed(settings) == OPEN
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize("source_server", ["text"], indirect=True)
 def test_a_duplicate_does_not_take_its_rivals_place(settings, source, target):
     """A page ``01`` that is retried is still the duplicate of ``1``, which stays as it is."""
@@ -90,6 +93,7 @@ def test_a_duplicate_does_not_take_its_rivals_place(settings, source, target):
     assert listed(settings) == [("project_details", f"{project}/01")]
 
 
+@pytest.mark.variant
 @pytest.mark.usefixtures("broken")
 def test_only_a_whole_import_settles_rows_that_are_gone(settings, source):
     """A row under another key cannot be told from one that was deleted: it stays open, and that is said."""
@@ -119,6 +123,7 @@ def notes(settings):
     return heard.heard
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize("source_server", ["text"], indirect=True)
 def test_rows_without_a_key_wait_for_a_whole_import(settings, source):
     """Of two pages without a number one is mended: a retry cannot tell them apart, loses neither, and says so."""
@@ -139,6 +144,7 @@ def test_rows_without_a_key_wait_for_a_whole_import(settings, source):
     assert listed(settings) == [("project_details", f"{project}/")]
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize("source_server", ["text"], indirect=True)
 def test_keys_are_asked_for_in_batches(settings, source, monkeypatch):
     """However many keys are open, each row is read once, and no other; a key may have slashes."""

@@ -94,6 +94,7 @@ def test_upgrade_and_downgrade_on_a_legacy_database(legacy, alembic, settings_fo
     assert query(legacy, "SELECT version_num FROM lawsker_schema_version") == FIRST
 
 
+@pytest.mark.variant
 def test_it_does_not_go_below_a_baseline_that_is_not_ours(legacy, alembic):
     """``downgrade base`` would drop the legacy core: refused, one line, one hint, exit code 12, untouched."""
     alembic(legacy, "upgrade", "head")
@@ -105,6 +106,7 @@ def test_it_does_not_go_below_a_baseline_that_is_not_ours(legacy, alembic):
     assert before.differences(picture(legacy)) == []
 
 
+@pytest.mark.variant
 def test_without_our_memory_nothing_goes_down(legacy, alembic):
     """What was there before us is no longer known: refused, exit code 12, untouched."""
     alembic(legacy, "upgrade", "head")
@@ -142,6 +144,7 @@ def test_check_finds_no_difference_from_the_models(database, legacy, alembic, ki
     assert (code, out.strip()) == (0, "No new upgrade operations detected."), err
 
 
+@pytest.mark.variant
 def test_check_finds_a_difference(database, alembic):
     """It is not silent about everything: a column of ours that is gone, an index that nobody knows."""
     alembic(database, "upgrade", "head")
@@ -211,6 +214,7 @@ def test_a_table_is_held_too_long(legacy, alembic):
     assert (code, "lock on table users" in err) == (5, True)
 
 
+@pytest.mark.variant
 def test_a_failure_leaves_nothing(gated, alembic):
     """One transaction: an upgrade that fails half-way is not there."""
     before = picture(gated.server)
@@ -220,6 +224,7 @@ def test_a_failure_leaves_nothing(gated, alembic):
     assert before.differences(picture(gated.server)) == []
 
 
+@pytest.mark.variant
 def test_ctrl_c(gated, tmp_path):
     """SIGINT half-way: one line, exit code 130, rolled back; no traceback."""
     before = picture(gated.server)
@@ -260,6 +265,7 @@ def test_the_script_for_an_empty_database(database, make_database, alembic, sett
     assert alembic(database, "downgrade", "base")[0] == 0
 
 
+@pytest.mark.variant
 def test_the_script_for_a_clean_legacy_database(make_database, alembic, settings_for):
     """``upgrade baseline:head --sql`` does what ``upgrade head`` does, and the way back is open."""
     clean = make_database()
@@ -311,6 +317,7 @@ def test_a_commit_that_gets_no_answer_is_asked_for(legacy, alembic, monkeypatch)
     assert asked == [1]
 
 
+@pytest.mark.variant
 def test_late_rows_are_covered(legacy, alembic):
     """A row that is committed while the upgrade waits for the table gets its workspace."""
     session = psycopg2.connect(**legacy.parameters)

@@ -90,6 +90,7 @@ def test_declared_locks_are_those_that_are_taken(take):
                 assert taken[table] == mode, f"{name}: declares {revision.locks[table]} on {table}, needs less"
 
 
+@pytest.mark.variant
 def test_all_the_way_down_leaves_no_trace(make_database, legacy_template, monkeypatch):
     """To the baseline and up again: rows, files and triggers of others are the same throughout."""
     server = make_database(legacy_template)

@@ -13,6 +13,7 @@ from rollout.verify import verify
 from tests.fixtures.databases import execute, query, url_of
 from tests.fixtures.legacy import HEAD, attempt, picture
 from tests.fixtures.migrated import back, by_hand
+from tests.fixtures.tiers import tried_once
 
 FAMILIES = plan.families()
 BASELINE = FAMILIES["baseline"]
@@ -155,6 +156,7 @@ def test_a_table_of_a_later_family(legacy, settings_for):
     assert before.lost(picture(legacy)) == []
 
 
+@pytest.mark.variant
 def test_tables_without_their_rows(upgrade_by_hand, settings_for):
     """A table that lacks its initial rows counts as not there yet, so that the upgrade fills it."""
     server = upgrade_by_hand("pagtive")
@@ -213,13 +215,15 @@ def test_a_legacy_core_that_we_cannot_use(legacy, settings_for):
 
 @pytest.mark.parametrize(
     "damage",
-    [
-        (
-            "ALTER TABLE lawsker_schema_version DROP CONSTRAINT lawsker_schema_version_pkc;"
-            f" INSERT INTO lawsker_schema_version VALUES ('{BASELINE}')"
-        ),
-        "DELETE FROM lawsker_schema_version",
-    ],
+    tried_once(
+        [
+            (
+                "ALTER TABLE lawsker_schema_version DROP CONSTRAINT lawsker_schema_version_pkc;"
+                f" INSERT INTO lawsker_schema_version VALUES ('{BASELINE}')"
+            ),
+            "DELETE FROM lawsker_schema_version",
+        ]
+    ),
     ids=["two rows", "no row"],
 )
 def test_a_version_table_that_makes_no_sense(migrated, settings_for, damage):

@@ -85,6 +85,7 @@ def test_everything_is_there(make_database, all_there, settings_for, monkeypatch
     assert changes(before, picture(server)) == []
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize("way", ["tool rollback", pytest.param("alembic downgrade", marks=pytest.mark.variant)])
 def test_half_of_it_is_there(half_there, settings_for, monkeypatch, way):
     """Theirs is taken: rows and values are kept, what is missing is added; on the way back only ours goes."""

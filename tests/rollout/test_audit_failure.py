@@ -94,6 +94,7 @@ def test_what_people_wrote_meanwhile_is_kept(legacy, settings_for, after_commit)
     assert query(legacy, "SELECT count(*) FROM lawyer_levels") == 10
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize(
     "what",
     [

@@ -57,6 +57,7 @@ def test_on_a_server_of_our_own(owner, settings_for):
     assert query(owner, DATABASES) == before
 
 
+@pytest.mark.variant
 def test_what_our_own_server_cannot_hold_is_named(owner, settings_for, monkeypatch):
     """An extension that the embedded server has not: said before anything is restored; the backup stays, unproven."""
     settings = settings_for(owner)
@@ -71,6 +72,7 @@ def test_what_our_own_server_cannot_hold_is_named(owner, settings_for, monkeypat
     assert not (path / "proof.json").exists()
 
 
+@pytest.mark.variant
 def test_on_the_server_of_a_url(owner, other, settings_for):
     """Roles that are missing there are asked for; then it is proven there, by name, and nothing stays."""
     settings = settings_for(owner)

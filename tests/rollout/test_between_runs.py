@@ -54,6 +54,7 @@ def test_what_people_renamed_is_named(migrated, settings_for, what):
     assert before.differences(picture(migrated)) == []
 
 
+@pytest.mark.variant
 def test_several_shelves_one_after_the_other(a_week_later, settings_for):
     """Three rollbacks, each further back: one upgrade gives everything back, to the last byte."""
     settings, then = settings_for(a_week_later), ours(a_week_later)
@@ -65,6 +66,7 @@ def test_several_shelves_one_after_the_other(a_week_later, settings_for):
     assert on_shelf(a_week_later) == []
 
 
+@pytest.mark.variant
 def test_a_plain_downgrade_between_two_runs(a_week_later, settings_for, alembic):
     """What it dropped is gone; what the tool had put away before comes back; the last run is not there to take back."""
     settings, then = settings_for(a_week_later), ours(a_week_later)
@@ -133,6 +135,7 @@ def test_adopt_while_another_run_holds_the_lock(legacy, settings_for, mend):
     assert before.differences(picture(legacy)) == []
 
 
+@pytest.mark.variant
 def test_what_people_set_on_our_tables(a_week_later, settings_for, limited_role):
     """Grants, comments and storage stop neither way; which rights go with our objects is said, with the way back."""
     app = limited_role[0]

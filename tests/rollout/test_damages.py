@@ -191,6 +191,7 @@ def test_a_damage_to_rows_is_named(cases: list[Case], upgraded: Server) -> None:
     assert done == len(chosen)
 
 
+@pytest.mark.variant
 def test_a_damage_is_named_among_all_findings(upgraded: Server) -> None:
     """Nothing hides a damage when all areas are asked, as `tool verify` does."""
     cases = [of_kind[-1] for of_kind in _by_kind([*LEGACY_CASES, *DATA_CASES]).values()][::6]

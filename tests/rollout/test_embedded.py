@@ -112,6 +112,7 @@ def test_its_directory_is_closed_to_others(server):
     assert server._directory.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.variant
 def test_two_servers_do_not_meet(server):
     """Each has a port, a password and a directory of its own."""
     with EmbeddedServer(fast=True) as other:
@@ -120,6 +121,7 @@ def test_two_servers_do_not_meet(server):
             ask(other.url, password=server.password)
 
 
+@pytest.mark.variant
 def test_nothing_is_left_when_the_block_ends_in_an_error():
     """Process and directory are gone whatever happened in the block, with a session still open."""
     server = EmbeddedServer(fast=True)
@@ -135,6 +137,7 @@ def test_nothing_is_left_when_the_block_ends_in_an_error():
         pass
 
 
+@pytest.mark.variant
 def test_it_recovers_from_a_crash_on_the_same_address():
     """``start`` after ``kill -9`` of the server brings committed rows back under the same URL."""
     with EmbeddedServer() as server:
@@ -165,6 +168,7 @@ def test_it_ends_with_its_parent_after_kill_9(tmp_path):
             shutil.rmtree(directory)
 
 
+@pytest.mark.variant
 def test_it_starts_from_the_main_thread_only():
     """The kernel would end it with the thread that started it, so another thread is refused."""
     told = []
@@ -241,6 +245,7 @@ def _become_nobody_and_run(programs, writing):
         os._exit(0)
 
 
+@pytest.mark.variant
 def test_a_taken_port_is_tried_no_further(monkeypatch):
     """Somebody may take the port between our look and the start: the next one is used."""
     real = embedded._free_port

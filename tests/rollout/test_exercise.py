@@ -127,9 +127,12 @@ def test_triggers_of_others_keep_still(upgraded: Server) -> None:
         assert connection.exec_driver_sql(enabled).scalar_one() == "A"
 
 
-def test_a_row_that_somebody_holds_is_a_warning(make_database, upgraded: Server) -> None:
+def test_a_row_that_somebody_holds_is_a_warning(
+    make_database, upgraded: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The application may hold the one row we chose: that is no reason to take an upgrade back."""
     server = make_database(upgraded)
+    monkeypatch.setattr(exercise, "SCENES", exercise.SCENES[:1])  # each waits its two seconds
     with connected(server) as holder, connected(server) as connection:
         holder.exec_driver_sql("SELECT FROM users FOR UPDATE")
         found = exercise.run(verify.subject_at(connection, HEAD))

@@ -145,6 +145,7 @@ def test_an_older_target_is_refused(legacy, settings_for):
     assert "tool rollback --to auth" in run.error.hint
 
 
+@pytest.mark.variant
 def test_the_old_application_can_still_add_users(legacy, settings_for):
     """Its INSERT knows no new columns; each row gets a workspace of its own."""
     attempt(settings_for(legacy))
@@ -157,6 +158,7 @@ def test_the_old_application_can_still_add_users(legacy, settings_for):
     assert found == [True, True]
 
 
+@pytest.mark.variant
 def test_rows_committed_while_the_upgrade_waits_are_covered(legacy, settings_for):
     """A session of the application is in the way as the upgrade begins; what it commits gets its workspace and rows."""
     session = psycopg2.connect(**legacy.parameters)

@@ -106,6 +106,7 @@ def test_missing_rows_are_counted(settings):
     assert figures["clients_without_credits"] == 1
 
 
+@pytest.mark.variant
 def test_large_tables_are_sampled(settings, monkeypatch):
     """Past its bound a look reads a sample, and its estimates are near the truth."""
     monkeypatch.setattr(metrics, "SAMPLED_PAGES", 40)
@@ -192,6 +193,7 @@ def test_a_short_wait_is_no_alarm(settings, monkeypatch):
     assert look(settings).result["metrics"]["lock_waits"] == 0
 
 
+@pytest.mark.variant
 def test_a_locked_table_costs_one_figure(settings):
     """While somebody holds users, its figures are unknown, with the reason, and the look ends soon."""
     begin = time.monotonic()
@@ -276,6 +278,7 @@ def test_a_connection_that_is_cut_during_a_look(settings, monkeypatch):
     assert "lost" in run.error.message
 
 
+@pytest.mark.variant
 def test_one_sample_an_interval(settings):
     """Looks come at the interval, each with the keys of cli.md, and the end is on time."""
     begin = time.monotonic()

@@ -13,6 +13,7 @@ from rollout import adopt, change, declared, plan, preserve
 from rollout.database import engine_for
 from tests.fixtures.databases import execute, query
 from tests.fixtures.legacy import attempt, picture
+from tests.fixtures.tiers import tried_once
 
 STEPS = plan.make(None, plan.history()[-1].id)
 
@@ -255,6 +256,7 @@ def test_what_is_allowed_is_not_found(theirs, sql):
         assert mine <= {"user_credits.user_credits_pkey", "user_credits.user_credits_user_id_fkey"}
 
 
+@pytest.mark.variant
 def test_without_counters_everything_is_hashed(theirs):
     """Where writes are not counted, a change of content is found by content."""
     with proof_of(theirs, deep=True) as (connection, compare):
@@ -274,6 +276,7 @@ def test_counters_are_switched_on_for_the_transaction(legacy):
         assert [finding.subject for finding in compare()] == ["clients"]
 
 
+@pytest.mark.variant
 def test_what_the_proof_cannot_see_is_said(legacy, settings_for):
     """Large objects and foreign tables are counted, and the report says that nobody looked into them."""
     execute(legacy, "SELECT lo_from_bytea(0, 'x')", "SELECT lo_from_bytea(0, 'y')")
@@ -284,11 +287,13 @@ def test_what_the_proof_cannot_see_is_said(legacy, settings_for):
 
 @pytest.mark.parametrize(
     "tampering",
-    [
-        Tampering("UPDATE users SET phone_number = NULL", "users", "content changed"),
-        Tampering("TRUNCATE user_devices", "user_devices", "truncated"),
-        Tampering("DROP TRIGGER users_updated_at ON users", "users_updated_at on users", "gone"),
-    ],
+    tried_once(
+        [
+            Tampering("UPDATE users SET phone_number = NULL", "users", "content changed"),
+            Tampering("TRUNCATE user_devices", "user_devices", "truncated"),
+            Tampering("DROP TRIGGER users_updated_at ON users", "users_updated_at on users", "gone"),
+        ]
+    ),
     ids=str,
 )
 def test_a_rogue_revision_is_rolled_back(legacy, settings_for, monkeypatch, tampering):

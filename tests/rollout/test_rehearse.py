@@ -72,6 +72,7 @@ def test_a_rehearsal_tells_what_to_expect(saved, legacy):
     assert before.differences(picture(legacy)) == []
 
 
+@pytest.mark.variant
 def test_the_newest_backup_is_taken_or_made(legacy, settings_for, monkeypatch):
     """Without a path: the newest whole backup of this database; where there is none, one is made."""
     monkeypatch.setattr(rehearse, "_on_copy", lambda *_: None)
@@ -84,6 +85,7 @@ def test_the_newest_backup_is_taken_or_made(legacy, settings_for, monkeypatch):
     assert second.result["path"] == first.result["path"]
 
 
+@pytest.mark.variant
 def test_nothing_to_rehearse(make_database, upgraded, settings_for):
     """A backup that is at the revision already: said, no estimate, and exit code 0."""
     server = make_database(upgraded)
@@ -155,7 +157,8 @@ def test_no_room_for_a_copy(saved, legacy, monkeypatch):
     assert copies(legacy) == 0
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.variant), signal.SIGKILL])
+@pytest.mark.variant
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_stopped_in_the_middle(saved, legacy, tmp_path, number):
     """Ctrl-C drops the copy; after `kill -9` the next run does. The target is as it was."""
     _, path = saved

@@ -28,6 +28,7 @@ from rollout.snapshot import snapshot
 from tests.fixtures.databases import execute, query, url_of
 from tests.fixtures.legacy import blocks_of, dump
 from tests.fixtures.servers import in_memory
+from tests.fixtures.tiers import tried_once
 
 ODD = (PROJECT / "tests" / "fixtures" / "odd_database.sql").read_text(encoding="utf-8")
 
@@ -130,6 +131,7 @@ def test_restored_and_the_replaced_one_is_kept(saved, target):
     assert query(target, "SELECT count(*) FROM t") == 40
 
 
+@pytest.mark.variant
 def test_replaced_one_can_be_dropped(saved, target):
     """The statement that is told drops the replaced database and nothing else."""
     settings, path = saved
@@ -169,9 +171,7 @@ def whole_dump(server):
     return {header: [canonical(line) for line in lines] for header, lines in definitions.items()}, rows
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param("a=b c'd", marks=pytest.mark.variant), 'quo"ted %s :x', "中文数据库" * 4]
-)
+@pytest.mark.parametrize("name", tried_once(["中文数据库" * 4, 'quo"ted %s :x', "a=b c'd"]))
 def test_everything_comes_out_the_same(name, postgres, settings_for):
     """A bit of everything, in a database whose name needs care: content, owner, settings, grants, comment are back."""
     quoted, user = '"' + name.replace('"', '""') + '"', f"app_{os.getpid()}"
@@ -216,6 +216,7 @@ def test_database_that_is_gone(saved, target):
     assert "it will be there again" in plans[0].lines()[-1]
 
 
+@pytest.mark.variant
 def test_backup_of_another_database(saved, make_database, settings_for, tidy):
     """A backup can be restored under another name; the plan says what it is a backup of."""
     _, path = saved
@@ -257,6 +258,7 @@ def test_sessions_that_come_back_are_no_obstacle(saved, target):
     assert seen == sorted(seen)
 
 
+@pytest.mark.variant
 def test_restore_is_remembered(target, settings_for):
     """Where the restored database has our memory, the restore stands in its history."""
     settings = settings_for(target)
@@ -273,6 +275,7 @@ def test_restore_is_remembered(target, settings_for):
     assert run.as_json()["database"] == "restored"
 
 
+@pytest.mark.variant
 def test_table_that_cannot_be_read_does_not_stop_the_rescue(saved, target, settings_for):
     """A table of today that cannot be read (here: locked) is said, and the restore goes on."""
     _, path = saved
@@ -302,6 +305,7 @@ def test_changes_are_counted_row_by_row(saved, target):
     assert "public.t: 100 rows in the backup, 93 today: 6 new or changed, 13 gone or changed" in told
 
 
+@pytest.mark.variant
 def test_too_many_rows_to_count(saved, target, monkeypatch):
     """Where there are too many rows to count one by one, a table with as many rows is told as such."""
     settings, path = saved
@@ -324,9 +328,7 @@ def test_answer_no(saved, target):
     assert is_untouched(target)
 
 
-@pytest.mark.parametrize(
-    "error", [KeyboardInterrupt, pytest.param(SystemExit, marks=pytest.mark.variant), RuntimeError]
-)
+@pytest.mark.parametrize("error", tried_once([KeyboardInterrupt, SystemExit, RuntimeError]))
 def test_anything_that_goes_wrong_in_between(saved, target, error):
     """Ctrl-C, or even a bug, while it asks: the new database is dropped, the original is as it was."""
     settings, path = saved
@@ -388,6 +390,7 @@ def test_two_restores_at_once(saved, target):
     assert is_untouched(target)
 
 
+@pytest.mark.variant
 def test_restore_while_another_command_runs(saved, target):
     """A run that holds the target's own lock (`migrate`) is not torn down: exit code 5."""
     settings, path = saved
@@ -437,6 +440,7 @@ def stoppable(own_server, settings_for):
         execute(own_server.server(), f'DROP DATABASE "{name}"')
 
 
+@pytest.mark.variant
 def test_real_prepared_transactions_and_slots(stoppable):
     """A real prepared transaction stops the restore; a slot stays with the replaced database, and that is told."""
     target, settings, path = stoppable
@@ -517,7 +521,9 @@ def test_server_or_run_ends_at_any_step(stoppable, own_server, monkeypatch, step
     assert ["__restored_" in name for name in family(target, "shop")] == [False, False]
 
 
-@pytest.mark.parametrize("step", ["backups.dump.read", "backups.dump.run_tool", "backups.prove.restore_archive"])
+@pytest.mark.parametrize(
+    "step", tried_once(["backups.prove.restore_archive", "backups.dump.read", "backups.dump.run_tool"])
+)
 def test_server_goes_down_in_a_backup_or_its_proof(stoppable, own_server, monkeypatch, step):
     """The server goes down during the dump or the proof: exit code 7 or 4 in one line, and no half backup."""
     _, settings, path = stoppable
@@ -595,6 +601,7 @@ def test_without_createdb(owner, postgres, settings_for):
     assert is_untouched(owner)
 
 
+@pytest.mark.variant
 def test_database_of_somebody_else(owner, postgres, settings_for):
     """Only its owner may rename a database: refused before anything is made."""
     settings = settings_for(owner)
@@ -606,6 +613,7 @@ def test_database_of_somebody_else(owner, postgres, settings_for):
     assert is_untouched(owner)
 
 
+@pytest.mark.variant
 def test_session_that_we_may_not_end(owner, postgres, settings_for):
     """A superuser's session in the database that an ordinary owner cannot end: exit code 11, and nothing happened."""
     settings = settings_for(owner)
@@ -621,6 +629,7 @@ def test_session_that_we_may_not_end(owner, postgres, settings_for):
     assert is_untouched(owner)
 
 
+@pytest.mark.variant
 def test_session_that_does_not_end(saved, target, monkeypatch):
     """A session that stays keeps the swap from happening: exit code 11, and nothing happened."""
     settings, path = saved
@@ -659,6 +668,7 @@ def test_interrupted_while_swapping(saved, target, monkeypatch):
     assert is_untouched(target)
 
 
+@pytest.mark.variant
 def test_interrupted_too_late(saved, target, monkeypatch):
     """Ctrl-C when the names are swapped already: the restore finishes and says so."""
     settings, path = saved
@@ -686,9 +696,10 @@ def test_interrupted_too_late(saved, target, monkeypatch):
     assert query(target, "SELECT count(*) FROM t") == 100
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize(
     ("where", "restored"),
-    [pytest.param("confirm", False, marks=pytest.mark.variant), ("terminate", False), ("_tell", True)],
+    tried_once([("terminate", False), ("confirm", False), ("_tell", True)]),
 )
 def test_killed(saved, target, where, restored):
     """After kill -9, wherever it comes, the name leads to one whole database: the original until the swap's COMMIT."""
@@ -766,6 +777,7 @@ def test_nobody_can_tell(saved, target, monkeypatch):
     assert "__replaced_" in caught.value.hint
 
 
+@pytest.mark.variant
 def test_new_database_that_cannot_be_dropped(saved, target, monkeypatch):
     """A leftover is named, with the statement that drops it."""
     settings, path = saved

@@ -26,6 +26,7 @@ from rollout.sample_data.people import Spaces
 from rollout.sample_data.stream import mix, space, uuid_text
 from rollout.settings import PROJECT, Server
 from tests.fixtures.databases import execute, url_of
+from tests.fixtures.pagtive import FLAVOURS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +52,7 @@ def legacy(make_template: MakeDatabase) -> Iterator[Connection]:
     yield from _filled(make_template(), lambda one: _make_legacy(one, feishu_auths=True))
 
 
-@pytest.fixture(scope="module", params=["typical", "text", "minimal"])
+@pytest.fixture(scope="module", params=FLAVOURS)
 def pagtive(make_template: MakeDatabase, request: pytest.FixtureRequest) -> Iterator[tuple[Connection, Source]]:
     """Yield a connection to a filled source of each flavour, a tenth of it dirty, and what it should hold."""
     for connection in _filled(make_template(), lambda one: _make_pagtive(one, request.param)):
@@ -314,6 +315,7 @@ def test_a_legacy_database_may_be_tiny(connection: Connection, users: int) -> No
     assert _value(connection, "SELECT count(*) FROM cases") == (9 if users else 0)
 
 
+@pytest.mark.variant
 def test_progress_is_told(connection: Connection) -> None:
     """Each table's progress rises, in rows, and ends with what the table holds."""
     told: list[tuple[str, int, int | None, str]] = []
@@ -331,6 +333,7 @@ _MEMORY = """
 from rollout import settings
 from rollout.database import engine_for
 from rollout.sample_data import create_legacy_schema, create_pagtive_schema, fill_legacy, fill_pagtive
+from tests.fixtures.pagtive import FLAVOURS
 
 def peak():
     # ru_maxrss would begin with what the tests' own process has, which starts this one
@@ -609,6 +612,7 @@ def test_style_tags_survive_quoting(pagtive: tuple[Connection, Source]) -> None:
     assert tags == ["极简", "dark mode", 'the "new" {style}', "retro\\80s"]
 
 
+@pytest.mark.variant
 def test_json_that_jsonb_rejects_is_there_in_text_flavour(connection: Connection) -> None:
     r"""A ``\u0000`` passes as json and stops whoever casts without care."""
     _make_pagtive(connection, "text")

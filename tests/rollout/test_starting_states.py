@@ -1,6 +1,6 @@
 """Generated starting states: any part of our schema may be there already, with rows; upgrade and rollback give it back.
 
-Two run with the suite; all of them: ``make test-exhaustive ARGS=tests/rollout/test_starting_states.py``.
+One runs with the suite; all of them: ``make test-exhaustive ARGS=tests/rollout/test_starting_states.py``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from tests.fixtures.migrated import back
 from tests.rollout.starting_states import make_different, make_some
 
 
-def seeds(count):
-    """Return the first seed for the suite, the others for those who have minutes."""
-    return [0, *(pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(1, count))]
+def seeds(count, *first):
+    """Return the first seed with its marks, the others for those who have minutes."""
+    others = (pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(1, count))
+    return [pytest.param(0, marks=first), *others]
 
 
 def dice_of(seed):
@@ -48,7 +49,7 @@ def test_nothing_of_ours_is_there(make_database, legacy_template, settings_for, 
     there_and_back(server, settings_for(server))
 
 
-@pytest.mark.parametrize("seed", seeds(20))
+@pytest.mark.parametrize("seed", seeds(20, pytest.mark.variant))
 def test_some_of_it_is_there(legacy, settings_for, seed):
     """What is identical is taken as it is, and outlives upgrade and rollback."""
     make_some(legacy, dice_of(seed))

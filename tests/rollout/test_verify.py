@@ -271,6 +271,7 @@ SETTINGS = (
 )  # fmt: skip
 
 
+@pytest.mark.variant
 def test_odd_settings_of_the_database_are_no_error(migrated: Server, settings_for: SettingsFor) -> None:
     """What the database sets for every session changes nothing of what verify sees."""
     name = migrated.parameters["dbname"]
@@ -280,6 +281,7 @@ def test_odd_settings_of_the_database_are_no_error(migrated: Server, settings_fo
         assert _verified(settings_for(migrated), deep=deep).findings == []
 
 
+@pytest.mark.variant
 def test_the_uuids_of_postgresql_12_are_no_error(migrated: Server, settings_for: SettingsFor) -> None:
     """A default that calls pgcrypto's function, as a database of PostgreSQL 12 does, is ours; an impostor's is not."""
     execute(
@@ -426,6 +428,7 @@ def test_a_mass_of_addresses_that_went_is_said(migrated: Server, settings_for: S
     assert [subject for subject, _ in _found(_verified(settings_for(migrated)), WARNING)] == ["users.email"]
 
 
+@pytest.mark.variant
 def test_a_check_that_takes_too_long_is_a_failure(migrated: Server, settings_for: SettingsFor) -> None:
     """A statement that runs into the timeout is an error that says so, and not the end of the others."""
     execute(
@@ -460,6 +463,7 @@ def test_it_waits_for_nobody(migrated: Server, settings_for: SettingsFor) -> Non
         holder.close()
 
 
+@pytest.mark.variant
 def test_very_big_tables_are_sampled(
     migrated: Server, settings_for: SettingsFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -503,6 +507,7 @@ def test_deep_believes_no_catalog(migrated: Server, settings_for: SettingsFor) -
     ]  # fmt: skip
 
 
+@pytest.mark.variant
 def test_deep_fingerprints_are_those_of_every_copy(
     migrated: Server, make_database: MakeDatabase, settings_for: SettingsFor
 ) -> None:
