@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
 _DEPENDENTS = Path(__file__).parent / "sql" / "dependents.sql"
 _RIGHTS = Path(__file__).parent / "sql" / "rights.sql"
-
-# A default that gives every row the same value: only then can a value be told from one that was entered.
-_CONSTANT = re.compile(r"('(?:[^']|'')*'(?:::[a-z ]+)?|true|false|-?\d+(?:\.\d+)?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -108,7 +104,7 @@ def _values(connection: Connection, table: str, columns: list[str], made: str) -
     for column in present:
         name, default = identifier(column), defaults[column] or ""
         changed = f"t.{name} IS NOT NULL AND NOT {made}"
-        if _CONSTANT.fullmatch(default):
+        if shelf.CONSTANT.fullmatch(default):
             changed += f" AND t.{name} <> {default}"
         counts.append(f"count(t.{name}), count(*) FILTER (WHERE {changed})")
     query = f"SELECT {', '.join(counts)} FROM {identifier('public', table)} AS t"

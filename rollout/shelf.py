@@ -8,6 +8,7 @@ is, so that the shelf explains itself without any other memory. ``rollout.shelf_
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -60,15 +61,8 @@ SELECT attname, pg_get_serial_sequence(:table, attname) FROM pg_attribute
 WHERE attrelid = CAST(:table AS regclass) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
 """
 
-# Rows that were there when a column came have this in it until somebody writes it (pg_attribute.attmissingval); they
-# have it again as soon as the column comes again. Not known any more once the table was rewritten: then all is kept.
-_OTHER_THAN_ADDED = """
-SELECT string_agg(CASE WHEN atthasmissing
-       THEN format('t.%I IS DISTINCT FROM %L::%s', attname, (attmissingval::text::text[])[1],
-                   format_type(atttypid, atttypmod))
-       ELSE format('t.%I IS NOT NULL', attname) END, ' OR ')
-FROM pg_attribute WHERE attrelid = CAST(:table AS regclass) AND attname = ANY(:columns) AND NOT attisdropped
-"""
+CONSTANT = re.compile(r"('(?:[^']|'')*'(?:::[a-z ]+)?|true|false|-?\d+(?:\.\d+)?)", re.IGNORECASE)
+"""A default that gives every row the same value: only then can a value be told from one that was entered."""
 
 _KEY = """
 SELECT a.attname FROM pg_index x CROSS JOIN unnest(x.indkey) WITH ORDINALITY k(number, position)
@@ -172,6 +166,7 @@ class PutAway:
         self.wanted = manifest.at([one.id for one in plan.up_to(self.steps.start)], major=server_major(connection))
         # Now: the revisions forget their transactions as they go.
         self.transactions = tuple(own_rows.transactions(connection))
+        self.before = entries(connection)
         connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {SHELF}")
         connection.exec_driver_sql(f"REVOKE ALL ON SCHEMA {SHELF} FROM PUBLIC")
         with self.run.step("shelve") as step:
@@ -208,13 +203,34 @@ class PutAway:
         key = key_of(self.connection, source) or ("id",)
         entry = replace(entry, columns=tuple(columns), key=key)
         chosen = ", ".join(f"t.{quote(name)}" for name in entry.fingerprinted)
-        rows = self.connection.execute(text(_OTHER_THAN_ADDED), {"table": source, "columns": columns}).scalar_one()
         self.connection.exec_driver_sql(
             f"CREATE TABLE {entry.table} AS"
             f" SELECT {chosen}, {own_rows.written_by(self.transactions, 't')} AS {MADE} FROM {source} AS t"
-            f" WHERE {rows}"
+            f" WHERE {self._others(entry)}"
         )
         self._counted(entry)
+
+    def _others(self, entry: Entry) -> str:
+        """Return the condition that a row of ``t`` has other values than those that the columns come back with.
+
+        Told by what the revision does, not by the columns as they are: their owner may have made them again. Beside
+        older values of the same columns every row counts, so that these come back over none of today's.
+        """
+        if any(one.kind == COLUMNS and one.revision == entry.revision for one in self.before):
+            return "true"
+        revisions = [one.id for one in plan.up_to(entry.revision)]
+        made = manifest.at(revisions, major=server_major(self.connection)).objects
+        conditions = []
+        for column in entry.columns:
+            definition = made[f"column {entry.source}.{column}"]
+            default = str(definition.get("default"))
+            if not definition["not_null"]:
+                conditions.append(f"t.{quote(column)} IS NOT NULL")
+            elif CONSTANT.fullmatch(default):  # on a table with rows, NOT NULL comes with a default or not at all
+                conditions.append(f"t.{quote(column)} IS DISTINCT FROM {default}")
+            else:
+                return "true"
+        return " OR ".join(conditions)
 
     def _put_table(self, table: str) -> None:
         """Move a table to the shelf as it is; one without rows is dropped."""

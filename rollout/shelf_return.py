@@ -36,9 +36,10 @@ WHERE c.contype = 'f' AND c.conrelid = CAST(:table AS regclass) AND c.confrelid 
 GROUP BY c.oid, c.confrelid, c.confdeltype ORDER BY 1, 3
 """
 
-_TYPES = """
-SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
-WHERE attrelid = CAST(:table AS regclass) AND attnum > 0 AND NOT attisdropped
+_OTHER_TYPES = """
+SELECT t.attname, format_type(t.atttypid, t.atttypmod) FROM pg_attribute t JOIN pg_attribute s USING (attname)
+WHERE t.attrelid = CAST(:table AS regclass) AND s.attrelid = CAST(:shelf AS regclass) AND t.attnum > 0
+  AND NOT t.attisdropped AND NOT s.attisdropped AND (t.atttypid, t.atttypmod) <> (s.atttypid, s.atttypmod)
 """
 
 _ONE_BY_ONE = """
@@ -48,7 +49,7 @@ DECLARE
 BEGIN
     FOR place IN SELECT s.ctid FROM {shelf} AS s WHERE {fits} LOOP
         BEGIN
-            {insert} WHERE s.ctid = place ON CONFLICT DO NOTHING;
+            {insert} WHERE s.ctid = place AND {whole} ON CONFLICT DO NOTHING;
         EXCEPTION WHEN integrity_constraint_violation OR data_exception THEN
             NULL; -- it stays on the shelf
         END;
@@ -147,22 +148,24 @@ class PutBack:
     def _rows(self, outcome: Returned) -> None:
         """Insert the rows of a table whose owners are there; first those that an upgrade had made."""
         entry, table = outcome.entry, quote("public", outcome.entry.source)
-        fits = self._owners(outcome)
+        fits, whole = self._owners(outcome), self._whole(entry)
         names = ", ".join(quote(name) for name in entry.columns)
-        values = ", ".join(self._values_of(entry, entry.columns))
+        values = ", ".join(self._values_of(entry))
         insert = f"INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {entry.table} AS s"
         made = own_rows.written_by(entry.made_by, "s")
         outcome.given = self.connection.exec_driver_sql(
-            f"{insert} WHERE {made} AND {fits} ON CONFLICT DO NOTHING"
+            f"{insert} WHERE {made} AND {fits} AND {whole} ON CONFLICT DO NOTHING"
         ).rowcount
         try:
             # A savepoint is a transaction of its own in xmin: a receipt will still tell these rows from the upgrade's.
             with self.connection.begin_nested():
                 outcome.given += self.connection.exec_driver_sql(
-                    f"{insert} WHERE NOT {made} AND {fits} ON CONFLICT DO NOTHING"
+                    f"{insert} WHERE NOT {made} AND {fits} AND {whole} ON CONFLICT DO NOTHING"
                 ).rowcount
         except (IntegrityError, DataError):
-            one_by_one = _ONE_BY_ONE.format(shelf=entry.table, fits=f"NOT {made} AND {fits}", insert=insert)
+            one_by_one = _ONE_BY_ONE.format(
+                shelf=entry.table, fits=f"NOT {made} AND {fits}", insert=insert, whole=whole
+            )
             self.connection.execute(text(one_by_one.replace(":", r"\:")))
         self._advance(entry, table)
 
@@ -198,31 +201,40 @@ class PutBack:
                     {"name": sequences[column], "position": position},
                 )
 
-    def _values_of(self, entry: Entry, columns: tuple[str, ...]) -> list[str]:
+    def _others(self, entry: Entry) -> dict[str, str]:
+        """Return the columns that have another type here than on the shelf (enums, what its owner altered), with it."""
+        tables = {"table": quote("public", entry.source), "shelf": entry.table}
+        found = self.connection.execute(text(_OTHER_TYPES), tables)
+        return {row[0]: row[1] for row in found if row[0] in entry.columns}
+
+    def _values_of(self, entry: Entry) -> list[str]:
         """Return the expressions of an entry's columns, as the types that the table has."""
-        table = quote("public", entry.source)
-        types = {row[0]: row[1] for row in self.connection.execute(text(_TYPES), {"table": table})}
-        return [f"s.{quote(name)}::{types[name]}" for name in columns]
+        others = self._others(entry)
+        return [f"s.{quote(name)}" + (f"::text::{others[name]}" if name in others else "") for name in entry.columns]
+
+    def _whole(self, entry: Entry) -> str:
+        """Return the condition that no value of a row of ``s`` is cut, or altered, by the type that the table has."""
+        others = {f"s.{quote(name)}::text": other for name, other in self._others(entry).items()}
+        return " AND ".join(["true", *(f"{v}::{other}::text IS NOT DISTINCT FROM {v}" for v, other in others.items())])
 
     def _values(self, outcome: Returned) -> None:
         """Set the values of columns on the rows that are still there; other people's triggers keep still."""
-        entry = outcome.entry
-        pairs = zip(entry.columns, self._values_of(entry, entry.columns), strict=True)
+        entry, table = outcome.entry, quote("public", outcome.entry.source)
+        pairs = zip(entry.columns, self._values_of(entry), strict=True)
         new = ", ".join(f"{quote(name)} = coalesce({value}, t.{quote(name)})" for name, value in pairs)
-        rows = f"{entry.table} AS s WHERE {_same_key(entry)}"
-        update = f"UPDATE {quote('public', entry.source)} AS t SET {new} FROM {rows} AND"
+        whole = f"{_same_key(entry)} AND {self._whole(entry)}"
+        update = f"UPDATE {table} AS t SET {new} FROM {entry.table} AS s WHERE {whole} AND"
         self.connection.execute(quietly(entry.source, f"{update} s.{MADE}"))
         with self.connection.begin_nested():
             self.connection.execute(quietly(entry.source, f"{update} NOT s.{MADE}"))
-        outcome.given = self._count(
-            f"{entry.table} AS s JOIN {quote('public', entry.source)} AS t ON {_same_key(entry)}"
-        )
-        if outcome.given < entry.rows:
-            lost = entry.rows - outcome.given
-            outcome.why.append(say("{count} row(s) of {table} are gone", count=lost, table=entry.source))
+        there = self._count(f"{entry.table} AS s JOIN {table} AS t ON {_same_key(entry)}")
+        outcome.given = self._count(f"{entry.table} AS s JOIN {table} AS t ON {whole}")
+        if there < entry.rows:
+            outcome.why.append(say("{count} row(s) of {table} are gone", count=entry.rows - there, table=entry.source))
+        if outcome.given < there:
+            outcome.why.append(_refused(there - outcome.given))
 
     def _count(self, rows: str) -> int:
-        """Count the rows of a FROM clause."""
         return int(self.connection.exec_driver_sql(f"SELECT count(*) FROM {rows}").scalar_one())
 
     def end(self) -> None:
@@ -259,17 +271,23 @@ class PutBack:
         )
         left = table_fingerprint(self.connection, SHELF, entry.name, entry.fingerprinted)
         if not outcome.why:
-            outcome.why.append(say("{count} row(s): their place is taken, or the table refuses them", count=left.rows))
+            outcome.why.append(_refused(left.rows))
         why = tuple(str(reason) for reason in outcome.why)
         replace(entry, rows=left.rows, digest=left.digest, why=why).label(self.connection)
 
     def _equal(self, entry: Entry) -> str:
         """Return the condition that a row of ``t`` is the one of ``s``, in every value."""
-        values = self._values_of(entry, entry.columns)
+        others = self._others(entry)
+        ours, theirs = (
+            [f"{row}.{quote(name)}" + ("::text" if name in others else "") for name in entry.columns] for row in "ts"
+        )
         if entry.kind == COLUMNS:
-            values = [f"coalesce({value}, t.{quote(name)})" for name, value in zip(entry.columns, values, strict=True)]
-        ours = ", ".join(f"t.{quote(name)}" for name in entry.columns)
-        return f"{_same_key(entry)} AND ROW({ours})::text = ROW({', '.join(values)})::text"
+            theirs = [f"coalesce({there}, {here})" for there, here in zip(theirs, ours, strict=True)]
+        return f"{_same_key(entry)} AND ROW({', '.join(ours)})::text = ROW({', '.join(theirs)})::text"
+
+
+def _refused(rows: int) -> str:
+    return say("{count} row(s): their place is taken, or the table refuses them", count=rows)
 
 
 def _same_columns(one: Entry, other: Entry) -> bool:
