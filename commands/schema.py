@@ -105,7 +105,8 @@ def preflight(
     from rollout.preflight import preflight as look
 
     with command("preflight", as_json=json, from_revision=None, to_revision=None, summary=dict(NO_CHECKS)) as run:
-        look(load(), run, to=to, leave_out=not_needed(backup=not no_backup, proof=not no_proof, on=on))
+        leave_out = not_needed(backup=not no_backup, proof=not no_proof, on=on)
+        look(load(), run, to=to, leave_out=leave_out, on=None if no_backup or no_proof else on)
 
 
 def plan(

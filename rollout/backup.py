@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError
 
+from rollout import scratch
 from rollout.backups import manifest as backup_manifest
 from rollout.backups import remote as backup_remote
 from rollout.backups.dump import DumpJob, make, server_says
@@ -75,6 +76,8 @@ def create(
     """
     if to is not None:
         backup_remote.require(to)
+    if prove:
+        scratch.expect(settings, server or settings.target, on, BackupFailed)
     backup = _dumped(settings, run, server or settings.target, jobs, compress or _COMPRESS)
     if to is not None:
         backup = _kept_elsewhere(settings, run, backup, to, prove=prove, on=on)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rollout import interrupt, plan, postgres_tools, verify
+from rollout import interrupt, plan, postgres_tools, scratch, verify
 from rollout.checks.registry import CHECKS, Area, Outcome, run_checks
 from rollout.database import describe, engine_for, raw_connection, server_major
 from rollout.errors import PreflightFailed
@@ -21,10 +21,18 @@ if TYPE_CHECKING:
     from rollout.settings import Settings
 
 
-def preflight(settings: Settings, run: Run, *, to: str = plan.HEAD, leave_out: Collection[str] = frozenset()) -> None:
+def preflight(
+    settings: Settings,
+    run: Run,
+    *,
+    to: str = plan.HEAD,
+    leave_out: Collection[str] = frozenset(),
+    on: str | None = None,
+) -> None:
     """Find everything that could stop an upgrade to ``to``; change nothing. Raises ``PreflightFailed``.
 
-    ``leave_out``: checks that it can do without (``rollout.checks.backups.not_needed``).
+    ``leave_out``: checks that it can do without (``rollout.checks.backups.not_needed``). ``on``: where else a proof is
+    to run, which is looked at too.
     """
     engine = engine_for(settings.target)
     try:
@@ -34,6 +42,8 @@ def preflight(settings: Settings, run: Run, *, to: str = plan.HEAD, leave_out: C
         steps = plan.make(start, plan.resolve(to))
         run.result |= {"from_revision": start, "to_revision": steps.target}
         check(engine, settings, run, steps, leave_out)
+        if on is not None:
+            scratch.expect(settings, settings.target, on, PreflightFailed)
     finally:
         engine.dispose()
 

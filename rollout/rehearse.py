@@ -73,7 +73,7 @@ def rehearse(
     """
     try:
         with _of_the_copy():
-            path = path or _newest(settings, run, jobs)
+            path = path or _newest(settings, run, on, jobs)
             manifest = backup.check(path, run)
             run.result |= {"path": str(path), "stages": [], "plans": {}, "estimate": {}}
             with scratch.place(settings, run, on, BackupFailed, durable=True) as there:
@@ -103,7 +103,7 @@ def _of_the_copy() -> Iterator[None]:
         raise
 
 
-def _newest(settings: Settings, run: Run, jobs: int) -> Path:
+def _newest(settings: Settings, run: Run, on: str | None, jobs: int) -> Path:
     """Return the newest whole backup of the target, made now where there is none."""
     engine = engine_for(settings.target)
     try:
@@ -116,6 +116,7 @@ def _newest(settings: Settings, run: Run, jobs: int) -> Path:
         if one.problem is None and one.database == place:
             run.listener.note(say("the newest backup: {path}", path=one.path))
             return one.path
+    scratch.expect(settings, settings.target, on, BackupFailed)
     return backup.create(settings, run, jobs=jobs).path
 
 

@@ -23,8 +23,9 @@ from rollout.embedded import EmbeddedServer
 from rollout.errors import RolloutError
 from rollout.interrupt import finishing
 from rollout.messages import say
-from rollout.needs import obstacles
+from rollout.needs import Needs, obstacles
 from rollout.settings import Server
+from rollout.wheel import required_wheel_bin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,19 +81,18 @@ def place(
         ):
             yield there
         return
-    server = settings.target if on is None else _server_of(on, run)
+    server = _server_of(settings, on)
+    if on is not None and "password" in server.parameters:  # everybody who lists processes has seen it
+        run.listener.note(say("the password in --on shows in the list of processes; ~/.pgpass or PGPASSWORD keep it"))
     with _connected(server, "", failed) as there:
         run.target = run.target or there.target
         clean_up(run, there.admin)
         yield there
 
 
-def _server_of(url: str, run: Run) -> Server:
-    """Return the server of a URL; a password in it has been seen by everybody who lists processes."""
-    server = Server.from_url("--on", url)
-    if "password" in server.parameters:
-        run.listener.note(say("the password in --on shows in the list of processes; ~/.pgpass or PGPASSWORD keep it"))
-    return server
+def _server_of(settings: Settings, on: str | None) -> Server:
+    """Return the target's server, or the one of a URL."""
+    return settings.target if on is None else Server.from_url("--on", on)
 
 
 @contextmanager
@@ -107,20 +107,45 @@ def _connected(server: Server, dbname: str, failed: type[RolloutError], *, is_ou
         engine.dispose()
 
 
+def expect(settings: Settings, source: Server, on: str | None, failed: type[RolloutError]) -> None:
+    """Raise, before anything is dumped, where no copy of ``source``'s database could be made ``on`` a place."""
+    engine = engine_for(source)
+    try:
+        with engine.connect() as connection:
+            major, needs = describe(connection, source).major, Needs.of(connection)
+    finally:
+        engine.dispose()
+    if on != EMBEDDED:
+        with _connected(_server_of(settings, on), "", failed) as there:
+            _require(there, major, needs)
+        return
+    brought = {path.stem for path in required_wheel_bin().parent.glob("share/**/extension/*.control")}
+    lacking = [one["name"] for one in needs.extensions if one["name"] not in brought]
+    if lacking:
+        raise failed(
+            say("the embedded PostgreSQL has no extension {name}", name=", ".join(lacking)),
+            hint=say("Prove it on this server, or on another one that has it: --on URL."),
+        )
+
+
 def require(there: Place, manifest: Manifest) -> None:
     """Raise where this server cannot take the backup: rights, version, roles, extensions, collations, room."""
-    if manifest.server_major > there.target.major:
-        raise there.failed(
-            say("the backup is of PostgreSQL {theirs}, this server is {ours}",
-                theirs=manifest.server_major, ours=there.target.major),
-            hint=say("Restore it on a server of its own version, or a newer one."),
-        )  # fmt: skip
     if there.is_ours:
         roles.make(there.admin, manifest.needs.roles)
-    found = list(obstacles(there.admin, manifest.needs))
+    _require(there, manifest.server_major, manifest.needs)
+
+
+def _require(there: Place, major: int, needs: Needs) -> None:
+    """Raise where this server cannot take a copy of a database with these needs, from a server of this major."""
+    if major > there.target.major:
+        raise there.failed(
+            say("the backup is of PostgreSQL {theirs}, this server is {ours}", theirs=major, ours=there.target.major),
+            hint=say("Restore it on a server of its own version, or a newer one."),
+        )
+    found = list(obstacles(there.admin, needs))
     if found:
         raise there.failed("; ".join(problem for problem, _ in found), hint=" ".join(what for _, what in found))
-    _require_room(there, manifest.needs.bytes)
+    _require_room(there, needs.bytes)
 
 
 def _require_room(there: Place, size: int) -> None:

@@ -319,11 +319,13 @@ def test_rows_that_we_may_not_see(small, weak, settings_for):
 
 
 def test_proof_without_createdb(weak, settings_for):
-    """A proof needs CREATEDB: the statement to ask for; the backup itself stays, unproven."""
+    """A proof needs CREATEDB: the statement to ask for, before anything is dumped; without a proof it is made."""
     settings = settings_for(weak("GRANT SELECT ON t TO {role}"))
     with pytest.raises(BackupFailed) as caught:
         create(settings, run_of(), prove=True)
     assert f"ALTER ROLE weak_{os.getpid()} CREATEDB;" in caught.value.hint
+    assert list_backups(settings.backups) == []
+    create(settings, run_of())
     assert [one.proven for one in list_backups(settings.backups)] == [False]
 
 

@@ -8,9 +8,13 @@ from dataclasses import replace
 
 import pytest
 
+from rollout import scratch, wheel
 from rollout.backup import create, verify
 from rollout.embedded import EmbeddedServer
-from rollout.errors import BackupFailed, DatabaseUnavailable
+from rollout.errors import BackupFailed, ConfigurationError, DatabaseUnavailable, PreflightFailed, RolloutError
+from rollout.needs import Needs
+from rollout.preflight import preflight
+from rollout.rehearse import rehearse
 from rollout.run import Run
 from rollout.settings import Server
 from tests.fixtures.databases import execute, query, url_of
@@ -99,3 +103,77 @@ def test_a_url_that_nobody_answers(owner, other, settings_for):
         verify(path, run=Run("backup verify"), settings=settings, on=url_of(nobody))
     assert caught.value.exit_code == 4
     assert verify(path, run=Run("backup verify"), quick=True).proof is None
+
+
+def places_that_will_not_do(postgres, other):
+    """Yield URLs where nothing can be proven, each with the exit code and a word of the reason."""
+    parameters = postgres.server.parameters
+    yield url_of(Server("--on", {**parameters, "port": "1"})), 4, "port 1"
+    yield url_of(Server("--on", {**parameters, "user": "nobody_here", "password": "secret-one"})), 4, "nobody_here"
+    yield "mysql://h/x", 3, "--on"
+    name = f"poor_{os.getpid()}"
+    execute(postgres.server, f"CREATE ROLE {name} LOGIN PASSWORD 'p'")
+    try:
+        poor = Server("--on", {**parameters, "user": name, "password": "p"})
+        yield url_of(poor), 7, f"{name} may not create databases"
+    finally:
+        execute(postgres.server, f"DROP ROLE {name}")
+    yield url_of(other), 7, "does not exist on this server"  # the owner's role
+
+
+def test_a_place_that_will_not_do_is_refused_before_the_dump(owner, other, postgres, settings_for, monkeypatch):
+    """Unreachable, wrong password, no CREATEDB, a role that is missing: said at once, and by rehearsals too."""
+    settings = settings_for(owner)
+    monkeypatch.setattr("rollout.backup._dumped", lambda *_, **__: pytest.fail("it was dumped all the same"))
+    for url, code, word in places_that_will_not_do(postgres, other):
+        with pytest.raises(RolloutError) as caught:
+            create(settings, Run("backup create"), prove=True, on=url)
+        assert (caught.value.exit_code, caught.value.database) == (code, "untouched")
+        assert word in caught.value.message
+        assert "\n" not in caught.value.message
+        assert caught.value.hint
+        assert "secret-one" not in caught.value.message
+        with pytest.raises(RolloutError) as caught:
+            rehearse(settings, Run("rehearse"), None, on=url)
+        assert caught.value.exit_code == code
+    assert not settings.backups.exists()
+
+
+def test_preflight_looks_at_the_place_too(legacy, other, settings_for):
+    """`tool preflight --on URL` of a server that lacks a role, and one that nobody answers: codes 6 and 4."""
+    role = f"role_{os.getpid()}"
+    execute(legacy, f"CREATE ROLE {role}", f"ALTER TABLE users OWNER TO {role}")
+    try:
+        with pytest.raises(PreflightFailed, match=f"the role {role} does not exist on this server"):
+            preflight(settings_for(legacy), Run("preflight"), on=url_of(other))
+        nobody = Server("--on", {**other.parameters, "port": "1"})
+        with pytest.raises(DatabaseUnavailable):
+            preflight(settings_for(legacy), Run("preflight"), on=url_of(nobody))
+    finally:
+        execute(legacy, f"ALTER TABLE users OWNER TO {legacy.parameters['user']}", f"DROP ROLE {role}")
+
+
+def test_an_older_server_is_refused_before_the_dump(owner, other, settings_for, monkeypatch):
+    """The server of --on is older than the database's own: exit code 7 at once."""
+    monkeypatch.setattr("rollout.backup._dumped", lambda *_, **__: pytest.fail("it was dumped all the same"))
+    real = scratch.describe
+
+    def told(connection, server):
+        found = real(connection, server)
+        return found if server.parameters["port"] == owner.parameters["port"] else replace(found, version_number=110022)
+
+    monkeypatch.setattr(scratch, "describe", told)
+    with pytest.raises(BackupFailed, match=r"this server is 11"):
+        create(settings_for(owner), Run("backup create"), prove=True, on=url_of(other))
+
+
+def test_what_the_embedded_server_has_not_is_said_before_the_dump(owner, settings_for, monkeypatch):
+    """No wheel, or an extension that it lacks: exit code 3 and 7, before anything is dumped."""
+    monkeypatch.setattr("rollout.backup._dumped", lambda *_, **__: pytest.fail("it was dumped all the same"))
+    needs = Needs(extensions=({"name": "postgis", "version": "3.4"},))
+    monkeypatch.setattr(scratch.Needs, "of", lambda _: needs)
+    with pytest.raises(BackupFailed, match="the embedded PostgreSQL has no extension postgis"):
+        create(settings_for(owner), Run("backup create"), prove=True, on="embedded")
+    monkeypatch.setattr(wheel, "wheel_bin", lambda: None)
+    with pytest.raises(ConfigurationError, match="not installed"):
+        create(settings_for(owner), Run("backup create"), prove=True, on="embedded")
