@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +14,7 @@ from rollout.backups.files import PROOF, PROOF_PARTIAL, fsync, write_text
 from rollout.backups.manifest import manifest_hash
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -43,13 +47,26 @@ def write_proof(directory: Path, proof: Proof) -> None:
     values = asdict(proof)
     text = json.dumps({"proof": values, "sha256": _own_hash(values)}, indent=1) + "\n"
     partial = directory / PROOF_PARTIAL
-    try:
-        write_text(partial, text)
-        fsync(partial)
-        partial.replace(directory / PROOF)
-    finally:
-        partial.unlink(missing_ok=True)
+    with _nobody_else(directory):
+        try:
+            write_text(partial, text)
+            fsync(partial)
+            partial.replace(directory / PROOF)
+        finally:
+            partial.unlink(missing_ok=True)
     fsync(directory)
+
+
+@contextmanager
+def _nobody_else(directory: Path) -> Iterator[None]:
+    """Let two runs that proved the same backup write that down one after the other."""
+    held = os.open(directory, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 def forget_proof(directory: Path) -> None:
