@@ -23,6 +23,7 @@ from rollout import memory, picture
 from rollout.database import engine_for, first_line
 from rollout.errors import PreflightFailed
 from rollout.messages import in_chinese, say
+from rollout.presentation import size
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -180,6 +181,7 @@ def _environment() -> Environment:
         "moment": _moment,
         "number": _number,
         "pieces": _pieces,
+        "size": size,
         "pretty": lambda value: json.dumps(value, ensure_ascii=False, indent=2),
     }
     return environment

@@ -68,6 +68,13 @@ def test_a_rehearsal_tells_what_to_expect(saved, legacy):
     assert run.database == "untouched"
     assert read_proof(path) is not None  # restoring it was its proof
     assert report_of(settings, run)["stages"] == run.result["stages"]
+    page = (settings.reports / f"{run.run_id}.html").read_text()
+    for told in (
+        "Keep 0.1 GB free on the server", "服务器需空余 0.1 GB", "演练再次升级", "<td>ACCESS EXCLUSIVE</td>", "读和写",
+        f'<td>{by_mail["before"]["plan"]}</td>', "Temporary files",
+    ):  # fmt: skip
+        assert told in page, told
+    assert "&#34;seconds&#34;" not in page  # nothing is left as JSON
     assert copies(legacy) == 0
     assert before.differences(picture(legacy)) == []
 
