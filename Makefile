@@ -1,7 +1,7 @@
 # Everything a developer types. `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-variants test-container test-exhaustive test-majors check lint types docs docs-check expected expected-majors bench clean
+.PHONY: help setup demo test test-variants test-storage test-container test-exhaustive test-majors check lint types docs docs-check expected expected-majors bench clean
 
 # The first Python that is new enough; PYTHON=... chooses another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -56,6 +56,10 @@ test-container: setup ## run the tests that need a Docker daemon (POSTGRES_IMAGE
 
 test-variants: setup ## run the further cases of what `make test` tries once (minutes)
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m variant $(ARGS)
+
+test-storage: setup ## run the tests of backups in S3, on an emulator (installs s3fs and moto)
+	@$(BIN)/pip install --quiet --disable-pip-version-check 's3fs>=2026.2' 'moto[server]>=5.2'
+	@$(BIN)/pytest -m s3 $(ARGS)
 
 test-exhaustive: setup ## run every damage to every object, every starting state (half an hour and more)
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m exhaustive $(ARGS)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from rollout.run import Run
 
+_FLAT = {"s3", "s3a", "gs", "gcs", "az", "abfs", "oss"}
+
 _URL = re.compile(r"[a-z][a-z0-9+.-]*(::|://)")
 
 
@@ -43,8 +45,25 @@ class _Remote:
 
 
 def require(url: str) -> None:
-    """Raise ``ConfigurationError`` where a URL leads nowhere: before a dump takes its time, and not after it."""
-    _open(url)
+    """Raise where a URL leads nowhere, or to a bucket that is not there: before a dump takes its time, not after it."""
+    there = _open(url)
+    if not _is_flat(there.files):
+        return
+    bucket = there.path.partition("/")[0]
+    with _explained(url), suppress(PermissionError):  # who may only write below a prefix cannot ask
+        try:
+            there.files.info(bucket)
+        except FileNotFoundError:
+            raise BackupFailed(
+                say("there is no bucket {name} in that storage", name=bucket),
+                hint=say("Check the name; a bucket is never made here."),
+            ) from None
+
+
+def _is_flat(files: Any) -> bool:
+    """Tell whether a storage has buckets and keys, and no directories: to make one there would be to make a bucket."""
+    protocol = files.protocol
+    return not _FLAT.isdisjoint({protocol} if isinstance(protocol, str) else protocol)
 
 
 def _open(url: str) -> _Remote:
@@ -102,7 +121,8 @@ def upload(run: Run, directory: Path, url: str) -> str:
             raise BackupFailed(say("there is a backup {name} already", name=there.url), hint=say("Run this again."))
         try:
             for name in names:
-                there.files.makedirs(f"{there.path}/{name}".rpartition("/")[0], exist_ok=True)
+                if not _is_flat(there.files):
+                    there.files.makedirs(f"{there.path}/{name}".rpartition("/")[0], exist_ok=True)
                 there.files.put_file(str(directory / name), f"{there.path}/{name}")
                 done += (directory / name).stat().st_size
                 run.listener.progress("upload", done, total, "bytes")
