@@ -1,4 +1,4 @@
-"""The runbook's restore page, typed as it stands, on a database that was upgraded and then damaged."""
+"""The restore page of both runbooks, typed as it stands, on a database that was upgraded and then damaged."""
 
 from __future__ import annotations
 
@@ -18,12 +18,22 @@ from tests.fixtures.legacy import picture
 from tests.fixtures.terminal import on_a_terminal
 
 BLOCK = re.compile(r"^ *```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
-PAGE = (PROJECT / "docs" / "runbook.md").read_text(encoding="utf-8")
+
+# Of each page: its file, what is set in the environment, two sections, and what must be seen.
+ENGLISH = (
+    "runbook.md", {}, "Before the night", "Restore a backup", "it restores to what was backed up",
+    r"public\.lawyer_level_details: [\d,]+ rows in the backup, - today",
+)  # fmt: skip
+CHINESE = (
+    "runbook.zh-CN.md", {"LANG": "zh_CN.UTF-8"}, "升级之前", "恢复备份", "恢复后与备份时一致",
+    r"public\.lawyer_level_details：备份中 [\d,]+ 行，当前 - 行",
+)  # fmt: skip
 
 
-def blocks(section):
+def blocks(page, section):
     """Return the code blocks of a section: of a console, the lines after the dollar sign."""
-    text = re.search(rf"^## {section}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)[1]
+    content = (PROJECT / "docs" / page).read_text(encoding="utf-8")
+    text = re.search(rf"^## {section}\n(.*?)(?=^## |\Z)", content, re.MULTILINE | re.DOTALL)[1]
     found = []
     for kind, block in BLOCK.findall(text):
         lines = [line.strip() for line in block.splitlines()]
@@ -82,20 +92,24 @@ def night(migrated, tmp_path):
 
 
 @pytest.mark.variant
-def test_the_restore_page(night, migrated):
+@pytest.mark.parametrize(
+    ("page", "language", "before", "section", "same", "differs"), [ENGLISH, CHINESE], ids=["en", "zh"]
+)
+def test_the_restore_page(night, migrated, page, language, before, section, same, differs):  # noqa: PLR0917
     """Rows and a table are lost after a backup; the page brings them back, takes that back, and tidies up."""
-    _, _, [create, _], *_ = blocks("Before the night")
-    night.names["NAME"] = re.search(r"backups/(\S+)", night.type(create))[1]
+    night.environment |= language
+    _, _, [create, _], *_ = blocks(page, before)
+    night.names["NAME"] = re.search(r"backups/([\w.-]+)", night.type(create))[1]
     whole = content(migrated)
     execute(migrated, "DELETE FROM insurances", "DROP TABLE lawyer_level_details CASCADE")
     execute(migrated, "UPDATE users SET email = NULL")
     damaged = picture(migrated)
     assert whole.lost(damaged)
 
-    [look, verify], [restore], checks, back, gone = blocks("Restore a backup")
+    [look, verify], [restore], checks, back, gone = blocks(page, section)
     assert night.names["NAME"] in night.type(look)
-    assert "it restores to what was backed up" in night.type(verify)
-    assert re.search(r"public\.lawyer_level_details: [\d,]+ rows in the backup, - today", night.type(restore))
+    assert same in night.type(verify)
+    assert re.search(differs, night.type(restore))
     assert whole.lost(content(migrated)) == []
     for line in checks:
         night.type(line)
