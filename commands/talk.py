@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ class Talk:
         self.began: dict[str, float] = {}
         self.said: dict[str, float] = {}
         self.is_terminal = sys.stderr.isatty()
+        self.alone = threading.RLock()  # files are checked, and tables read, in several threads
 
     def step_started(self, name: str) -> None:
         """Say on a terminal that a step begins; the line gives way to how it ended."""
@@ -52,6 +54,11 @@ class Talk:
 
     def progress(self, name: str, done: int, total: int | None, unit: str) -> None:
         """Say how far a long step is: how much, how fast, how long still."""
+        with self.alone:
+            self._progress(name, done, total, unit)
+
+    def _progress(self, name: str, done: int, total: int | None, unit: str) -> None:
+        """Say it, as the only thread that does."""
         now = time.monotonic()
         begin = self.began.setdefault(name, now)
         rate = done / (now - begin) if now - begin > 0.5 and done else None  # noqa: PLR2004 - too early to tell
@@ -85,7 +92,11 @@ class Talk:
 
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[share]}"))
             how = TextColumn("{task.fields[how_far]}")
-            self.bar = Progress(*columns, how, console=Console(stderr=True), transient=True)
+            # Rich would keep back, and wipe away, what has no line's end yet: a question, while a bar is on.
+            console = Console(stderr=True)
+            self.bar = Progress(
+                *columns, how, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
+            )
             self.bar.start()
         told = {"share": f"{100 * done / total:>3.0f} %" if total else "", "how_far": how_far}
         if name not in self.tasks:
@@ -94,7 +105,8 @@ class Talk:
 
     def stop(self) -> None:
         """Take the bar away."""
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
-        self.tasks, self.began, self.said = {}, {}, {}
+        with self.alone:
+            if self.bar is not None:
+                self.bar.stop()
+                self.bar = None
+            self.tasks, self.began, self.said = {}, {}, {}
