@@ -301,7 +301,7 @@ def test_without_a_url(call, line):
 ASKING = ["rollback --to levels", "adopt", "migrate --no-backup", "backup prune --keep 1", "pagtive undo 1234"]
 
 
-@pytest.mark.parametrize("line", ASKING)
+@pytest.mark.parametrize("line", tried_once(ASKING, keep=2))
 def test_nobody_to_ask(call, migrated, line):
     """Without a terminal and without --yes: wrong use, and nothing is touched."""
     if line == "adopt":

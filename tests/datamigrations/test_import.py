@@ -9,6 +9,7 @@ from rollout.run import Run, Silent
 from rollout.sample_data.pagtive import fill_pagtive
 from tests.fixtures.legacy import picture
 from tests.fixtures.pagtive import FLAVOURS, TARGETS, figures, imported, uid
+from tests.fixtures.tiers import tried_once
 from tests.fixtures.upgraded import USERS, connected
 
 COUNTED = ("inserted", "updated", "unchanged", "merged", "quarantined")
@@ -141,7 +142,9 @@ def test_values_of_the_other_tables(settings, source, target):
     assert target.run(codes) == [(uid(1, 3), "A-1", "used", user)]
 
 
-@pytest.mark.parametrize(("zone", "hour"), [("Asia/Shanghai", "16"), ("UTC", "00"), ("America/New_York", "05")])
+@pytest.mark.parametrize(
+    ("zone", "hour"), tried_once([("America/New_York", "05"), ("UTC", "00"), ("Asia/Shanghai", "16")])
+)
 def test_naive_times_are_read_in_the_zone(settings, source, target, zone, hour):
     """``--source-timezone`` says what a time without zone means."""
     source.user(1, created_at="2024-01-02 00:00")

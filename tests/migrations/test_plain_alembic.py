@@ -21,6 +21,7 @@ from rollout.settings import PROJECT
 from rollout.verify import verify
 from tests.fixtures.databases import execute, query, url_of
 from tests.fixtures.legacy import HEAD, NEW_USER_COLUMNS, attempt, dump_schema, meanwhile, picture, until
+from tests.fixtures.tiers import tried_once
 from tests.fixtures.upgraded import connected
 
 FIRST = plan.history()[0].id
@@ -167,13 +168,16 @@ def test_an_empty_database_goes_all_the_way_up_and_down(database, alembic, setti
 
 @pytest.mark.parametrize(
     ("arguments", "revision"),
-    [
-        (["upgrade", "+1"], plan.history()[0].id),
-        (["upgrade", "+3"], plan.history()[2].id),
-        (["upgrade", "heads"], HEAD),
-        (["upgrade", plan.families()["levels"][:6]], plan.families()["levels"]),
-        (["upgrade", f"{plan.families()['levels']}-1"], plan.up_to(plan.families()["levels"])[-2].id),
-    ],
+    tried_once(
+        [
+            (["upgrade", "+3"], plan.history()[2].id),
+            (["upgrade", f"{plan.families()['levels']}-1"], plan.up_to(plan.families()["levels"])[-2].id),
+            (["upgrade", "+1"], plan.history()[0].id),
+            (["upgrade", "heads"], HEAD),
+            (["upgrade", plan.families()["levels"][:6]], plan.families()["levels"]),
+        ],
+        keep=2,
+    ),
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_it_understands_what_alembic_understands(legacy, alembic, arguments, revision):

@@ -12,6 +12,7 @@ from rollout.rollback import Options, rollback
 from rollout.run import Run
 from tests.fixtures.databases import execute, query, url_of
 from tests.fixtures.legacy import NEW_USER_COLUMNS, attempt, picture, report_of
+from tests.fixtures.tiers import tried_once
 from tests.rollout.test_migrate import verified
 
 OURS = [table for table in adopt.our_tables(plan.history()[-1].id) if table != "feishu_auths"]
@@ -158,7 +159,7 @@ DIFFERENT = [
 
 @pytest.mark.parametrize(
     "different",
-    [pytest.param(one, marks=pytest.mark.variant if number % 3 else ()) for number, one in enumerate(DIFFERENT)],
+    tried_once(DIFFERENT, keep=2),
     ids=lambda different: f"{different.subject} {different.how}",
 )
 def test_what_differs_is_refused(make_database, all_there, settings_for, different):

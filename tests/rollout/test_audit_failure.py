@@ -65,6 +65,7 @@ def test_it_is_kept_unless_asked(legacy, settings_for, after_commit):
     assert before.differences(picture(legacy)) == []
 
 
+@pytest.mark.variant
 def test_it_is_rolled_back_where_asked(legacy, settings_for, after_commit):
     """Exit code 8, rolled back, as before; the report tells the finding and the way back; no last run is left."""
     before = picture(legacy)

@@ -152,6 +152,7 @@ def test_killed_while_it_is_proven_again(small, settings_for, step):
 # Two at once
 
 
+@pytest.mark.variant
 def test_two_proofs_in_one_second(small, settings_for):
     """Two runs prove one backup, their scratch databases of one name: both say proven, and nothing stays."""
     settings = settings_for(small)
@@ -182,6 +183,7 @@ def test_many_proofs_side_by_side(small, settings_for):
     assert relatives(small) == []
 
 
+@pytest.mark.variant
 def test_two_restores_that_begin_together(small, settings_for):
     """One swaps its copy in, the other is refused with exit code 5 and leaves nothing."""
     settings = settings_for(small)
@@ -303,6 +305,7 @@ def brought_back(server, settings):
     return made
 
 
+@pytest.mark.variant
 def test_nothing_at_all(database, settings_for):
     """A database without a table is restored too."""
     assert brought_back(database, settings_for(database)).proof.tables == 0

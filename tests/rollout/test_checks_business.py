@@ -10,6 +10,7 @@ from rollout.checks import seeds
 from rollout.checks.business import THRESHOLDS, Level, level_for
 from rollout.checks.registry import CHECKS, Area
 from rollout.findings import WARNING
+from tests.fixtures.tiers import tried_once
 from tests.rollout.damages import LAWYER, Damage, findings
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ DAMAGES = [
 ]
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=str)
+@pytest.mark.parametrize("damage", tried_once(DAMAGES, keep=20), ids=str)
 def test_a_damage_is_found(damage: Damage, subject: Subject) -> None:
     """Each check is silent on the upgraded database, and finds its damage, alone, with what to type."""
     assert findings(subject, damage.check) == []

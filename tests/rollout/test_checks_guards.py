@@ -75,7 +75,7 @@ def _found(subject: Subject) -> list[Finding]:
     return verify.run_areas(replace(subject), [one for one in verify.VERIFIED if one is not Area.PERFORMANCE]).findings
 
 
-@pytest.mark.parametrize("sql", tried_once([*EDITED, *MENDED], keep=20))
+@pytest.mark.parametrize("sql", tried_once([*EDITED, *MENDED], keep=8))
 def test_a_damage_is_named(sql: str, subject: Subject) -> None:
     """Verify names the damaged object, as severely as it must, and nothing else."""
     assert _found(subject) == []

@@ -15,6 +15,7 @@ from rollout.checks.registry import CHECKS, Area
 from rollout.findings import WARNING
 from tests.fixtures.databases import execute
 from tests.fixtures.legacy import until
+from tests.fixtures.tiers import tried_once
 from tests.fixtures.upgraded import connected
 from tests.rollout.damages import Damage, findings
 
@@ -134,7 +135,7 @@ DAMAGES = [
 ]
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=str)
+@pytest.mark.parametrize("damage", tried_once(DAMAGES, keep=10), ids=str)
 def test_a_damage_is_found(damage: Damage, subject: Subject) -> None:
     """Each check is silent on the upgraded database, and finds its damage, alone, with what to type."""
     assert findings(subject, damage.check) == []

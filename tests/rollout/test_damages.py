@@ -17,6 +17,7 @@ from rollout import manifest, plan, verify
 from rollout.checks.registry import Area
 from rollout.database import raw_connection, server_major
 from rollout.findings import ERROR
+from tests.fixtures.tiers import tried_once
 from tests.fixtures.upgraded import connected
 from tests.rollout import damage_cases
 
@@ -164,7 +165,7 @@ def test_a_damage_is_named(turn: int, upgraded: Server) -> None:
     assert _missed_together(upgraded, _one_of_each_kind(LEGACY_CASES)[turn::3]) == []
 
 
-@pytest.mark.parametrize("turn", range(3))
+@pytest.mark.parametrize("turn", tried_once(range(3)))
 def test_a_damage_to_a_core_that_we_made_is_named(turn: int, created: Server) -> None:
     """Where we made the legacy core ourselves, it is ours like the rest: one of each kind of damage."""
     cases = _one_of_each_kind(CREATED_CASES)[turn::3]
@@ -182,7 +183,7 @@ def test_every_damage_is_named(database: str, request: pytest.FixtureRequest) ->
     assert done > 1000
 
 
-@pytest.mark.parametrize("cases", _each_kind(DATA_CASES))
+@pytest.mark.parametrize("cases", tried_once(_each_kind(DATA_CASES), keep=8))
 def test_a_damage_to_rows_is_named(cases: list[Case], upgraded: Server) -> None:
     """Orphans, missing, swapped, wiped and edited rows: every one of them is named."""
     chosen = cases[:: max(1, len(cases) // 10)]
@@ -249,7 +250,7 @@ NOT_MENDED = {
 MENDED = [case for case in LEGACY_CASES if case.severity == ERROR and case.kind not in NOT_MENDED]
 
 
-@pytest.mark.parametrize("turn", range(3))
+@pytest.mark.parametrize("turn", tried_once(range(3)))
 def test_the_hint_mends_it(turn: int, upgraded: Server) -> None:
     """What the finding says to type, typed as it stands, makes the error go away: of one of each kind of damage."""
     assert _not_mended(upgraded, _one_of_each_kind(MENDED)[turn::3]) == []

@@ -12,6 +12,7 @@ from rollout.findings import ERROR, WARNING
 from rollout.fingerprint import rows_fingerprint
 from tests.fixtures.databases import query
 from tests.fixtures.legacy import attempt
+from tests.fixtures.tiers import tried_once
 from tests.fixtures.upgraded import connected
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("named", DAMAGES)
+@pytest.mark.parametrize("named", tried_once(DAMAGES, keep=6))
 def test_what_would_not_work_is_found(named: str, upgraded: Server) -> None:
     """Each damage to what the scenes rely on is an error that names it."""
     with connected(upgraded) as connection:

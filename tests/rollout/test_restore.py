@@ -464,7 +464,7 @@ def test_real_prepared_transactions_and_slots(stoppable):
 
 
 STEPS = ["restore_archive", "differences", "analyze", "_changes", "_give", "swap"]
-SAMPLE = {("differences", False), ("swap", True)}
+SAMPLE = {("swap", True)}
 
 
 @pytest.mark.parametrize(

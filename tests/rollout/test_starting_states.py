@@ -1,6 +1,6 @@
 """Generated starting states: any part of our schema may be there already, with rows; upgrade and rollback give it back.
 
-One runs with the suite; all of them: ``make test-exhaustive ARGS=tests/rollout/test_starting_states.py``.
+Two run with the variants; all of them: ``make test-exhaustive ARGS=tests/rollout/test_starting_states.py``.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def test_some_of_it_is_there(legacy, settings_for, seed):
     there_and_back(legacy, settings_for(legacy))
 
 
-@pytest.mark.parametrize("seed", seeds(40))
+@pytest.mark.parametrize("seed", seeds(40, pytest.mark.variant))
 def test_some_of_it_is_different(legacy, settings_for, seed):
     """The upgrade refuses and names it; ``--mend`` and its owners make it ours without a loss; then all is as above."""
     dice = dice_of(seed)
