@@ -55,7 +55,7 @@ IN_BETWEEN = {
 }
 
 
-@pytest.mark.parametrize("case", tried_once(IN_BETWEEN))
+@pytest.mark.parametrize("case", tried_once(IN_BETWEEN, keep=0))
 def test_what_is_in_our_columns_of_users_comes_back(migrated, settings_for, case):
     """Whatever was done to the columns in between: each user has again what it had."""
     for statement in IN_BETWEEN[case]:
