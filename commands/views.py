@@ -169,9 +169,12 @@ def _locks(result: dict[str, Any], speak: Speaker) -> Iterator[str]:
 def receipt_lines(result: dict[str, Any], speak: Speaker) -> Iterator[str]:
     """Show what a rollback takes away: tables, columns, views and functions; the rest goes with them."""
     shown, others = [], 0
+    without = any(one["missing"] and one["object"].startswith("table ") for one in result["receipt"])
     for one in result["receipt"]:
         kind = one["object"].partition(" ")[0]
-        if kind not in {"table", "column", "view", "function", "type", "extension", "rows"}:
+        if one["missing"] and (kind == "table" or not without):
+            shown.append([one["object"], None, None, None, say("is not there any more")])
+        elif kind not in {"table", "column", "view", "function", "type", "extension", "rows"}:
             others += 1
         elif kind != "column" or one["rows"]:
             counted = kind in {"table", "column", "rows"}

@@ -208,8 +208,9 @@ def _mends(connection: Connection, recorded: str | None, there: catalog.Catalog)
     """Return what mends each object of the revisions to come that differs."""
     steps = plan.make(recorded, plan.resolve(plan.HEAD))
     wanted = manifest.at([revision.id for revision in plan.up_to(steps.target)], major=server_major(connection))
-    found = objects.inspect(connection, steps, there)
-    return {one.key: mending.mends(one.key, wanted, there) for one in found if one.state == objects.DIFFERENT}
+    different = [one.key for one in objects.inspect(connection, steps, there) if one.state == objects.DIFFERENT]
+    taken = objects.taken_names(there)
+    return {key: mending.mends(key, wanted, there, taken) for key in different}
 
 
 def _mend(session: memory.Session, wanted: list[str]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from rollout import adopt, interrupt, manifest, memory, own_rows, plan, transaction, way_back
+from rollout import adopt, catalog, interrupt, manifest, memory, own_rows, plan, transaction, way_back
 from rollout.database import VERSION_TABLE, engine_for, run_lock
 from rollout.errors import UNTOUCHED, Interrupted, LockNotAcquired, PreflightFailed, RollbackFailed
 from rollout.messages import say
@@ -162,7 +162,8 @@ def prepare(connection: Connection, steps: plan.Plan, *, below_baseline: bool = 
         return memory.preexisting(connection)
     preexisting = may_go_down(connection, steps, below_baseline=below_baseline)
     own_rows.remove_from_kept_tables(connection, steps, preexisting)
-    return preexisting
+    # What somebody else has taken away already is left alone like what was there before us: there is nothing to drop.
+    return preexisting | ({key for key, _ in adopt.made_by(connection, steps)} - set(catalog.read(connection)))
 
 
 def may_go_down(connection: Connection, steps: plan.Plan, *, below_baseline: bool = False) -> frozenset[str]:

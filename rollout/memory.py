@@ -116,8 +116,9 @@ def recorded(settings: Settings, run: Run) -> Iterator[Session]:
     engine = engine_for(settings.target)
     try:
         with _outcome_of(run):
-            with run.step("connect"), engine.connect() as connection:
-                run.target = describe(connection, settings.target)
+            if run.target is None:  # `tool adopt` has looked, and asked, before
+                with run.step("connect"), engine.connect() as connection:
+                    run.target = describe(connection, settings.target)
             with run_lock(engine) as own:
                 _begin(own, run)
                 try:

@@ -30,11 +30,14 @@ class Mends:
     by_owner: list[str] = field(default_factory=list)
 
 
-def mends(key: str, wanted: Manifest, there: Catalog) -> Mends:
-    """Return what makes an object of ours that differs into ours, with its columns and constraints."""
+def mends(key: str, wanted: Manifest, there: Catalog, taken: dict[str, str]) -> Mends:
+    """Return what makes an object of ours that differs into ours, with its columns and constraints.
+
+    ``taken``: ``adopt.taken_names(there)``.
+    """
     kind, _, name = key.partition(" ")
     definition = wanted.objects[key]
-    other = adopt.in_the_way(key, definition, there, adopt.taken_names(there))
+    other = adopt.in_the_way(key, definition, there, taken)
     if other is not None:
         return Mends(by_owner=[_renamed(other, there)])
     if kind in {"function", "view"}:

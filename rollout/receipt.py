@@ -27,13 +27,15 @@ class Going:
     """One object that a rollback takes away.
 
     ``rows``: rows of a table, values other than NULL of a column; ``entered``: those that people entered or changed
-    since the upgrade, the others are as the upgrade made them; ``shelved``: whether they are kept on the shelf.
+    since the upgrade, the others are as the upgrade made them; ``shelved``: whether they are kept on the shelf;
+    ``missing``: whether somebody else has taken it away already.
     """
 
     object: str
     rows: int = 0
     entered: int = 0
     shelved: bool = False
+    missing: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return it as cli.md's receipt has it."""
@@ -56,13 +58,13 @@ def take(connection: Connection, steps: plan.Plan, *, shelve: bool) -> list[Goin
         for table, names in columns.items()
         for column, counts in _values(connection, table, names, made).items()
     }
-    going = []
+    going, there = [], read(connection)
     for key in keys(connection, steps):
         kind, _, name = key.partition(" ")
         rows, entered = values.get(key, (0, 0))
         if kind == "table":
             rows, entered = _rows(connection, name, made)
-        going.append(Going(key, rows, entered, shelve and rows > 0))
+        going.append(Going(key, rows, entered, shelve and rows > 0, key not in there))
     kept = own_rows.in_kept_tables(connection, steps, preexisting)
     return [*going, *(Going(f"rows of {table}", rows) for table, rows in kept)]
 
@@ -120,18 +122,8 @@ def rights(connection: Connection, steps: plan.Plan) -> list[str]:
 
 
 def refuse(connection: Connection, steps: plan.Plan) -> None:
-    """Raise ``RollbackFailed`` where something that goes is missing, or where others depend on what goes."""
+    """Raise ``RollbackFailed`` where others depend on what goes."""
     going = keys(connection, steps)
-    there = read(connection)
-    missing = sorted(
-        (key for key in going if key not in there), key=lambda key: not key.startswith(("table ", "view "))
-    )
-    if missing:
-        raise RollbackFailed(
-            say("{count} object(s) of ours are not there, first: {key}", count=len(missing), key=missing[0]),
-            hint=say("`tool verify` names them; make them again, or restore a backup (tool restore PATH)."),
-            database=UNTOUCHED,
-        )
     found = connection.exec_driver_sql(_DEPENDENTS.read_text(encoding="utf-8"), {"keys": going})
     findings = [
         Finding(

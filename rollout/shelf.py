@@ -218,8 +218,7 @@ class PutAway:
         """
         if any(one.kind == COLUMNS and one.revision == entry.revision for one in self.before):
             return "true"
-        revisions = [one.id for one in plan.up_to(entry.revision)]
-        made = manifest.at(revisions, major=server_major(self.connection)).objects
+        made = manifest.at([one.id for one in plan.up_to(entry.revision)], major=server_major(self.connection)).objects
         conditions = []
         for column in entry.columns:
             definition = made[f"column {entry.source}.{column}"]
@@ -275,7 +274,8 @@ def going_columns(connection: Connection, steps: plan.Plan) -> dict[tuple[str, s
         kind, _, name = key.partition(" ")
         table, _, column = name.rpartition(".")
         made_table = wanted.made_by.get(f"table {table}")
-        if kind == "column" and made_table not in {None, wanted.made_by[key]} and key not in preexisting:
+        goes = kind == "column" and made_table not in {None, wanted.made_by[key]} and key not in preexisting
+        if goes and column in columns_of(connection, quote("public", table)):
             going.setdefault((table, wanted.made_by[key]), []).append(column)
     return going
 

@@ -128,12 +128,13 @@ def what_is_there_is_identical(subject: Subject) -> Iterator[Finding]:
         [revision.id for revision in plan.up_to(subject.steps.target)], major=server_major(subject.connection)
     )
     there = catalog.read(subject.connection)  # all of it: something else may have the name of ours
+    taken = adopt.taken_names(there)
     for state in adopt.inspect(subject.connection, subject.steps, there):
         if state.state == adopt.DIFFERENT:
             yield Finding(
                 state.key.partition(" ")[2],
                 say("{key} exists with another definition: {how}", key=state.key, how=state.in_short),
-                _mended(mending.mends(state.key, wanted, there)),
+                _mended(mending.mends(state.key, wanted, there, taken)),
             )
 
 

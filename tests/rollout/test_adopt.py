@@ -67,6 +67,7 @@ def test_a_legacy_database_stands_at_the_baseline(legacy, settings_for):
     before = picture(legacy)
     run = adopted(settings_for(legacy))
     assert (run.exit_code, run.database, run.result["recorded"]) == (0, "changed", BASELINE)
+    assert [step.name for step in run.steps] == ["connect", "look", "record"]
     assert set(states(run, "baseline").values()) == {"present"}
     assert states(run, "levels")["table lawyer_levels"] == "missing"
     assert states(run, "accounts")["table feishu_auths"] == "present"

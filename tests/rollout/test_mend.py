@@ -158,7 +158,7 @@ def test_a_column_like_one_of_ours_is_its_owners():
     """What ours has not goes only where its owner says so, though another column of ours is just like it."""
     wanted = manifest.at([one.id for one in plan.history()], major=18)
     there = {**wanted.objects, "column lawyer_levels.theirs": wanted.objects["column lawyer_levels.level"]}
-    found = mending.mends("table lawyer_levels", wanted, there)
+    found = mending.mends("table lawyer_levels", wanted, there, {})
     assert (found.lossless, found.by_owner) == ([], ["ALTER TABLE lawyer_levels DROP COLUMN theirs;"])
 
 
@@ -167,5 +167,5 @@ def test_a_materialized_view_of_our_views_name_is_renamed_as_one():
     wanted = manifest.at([one.id for one in plan.history()], major=18)
     key = "view case_matching_stats"
     there = {**wanted.objects, key: {**wanted.objects[key], "kind": "m"}}
-    offered = mending.mends(key, wanted, there).by_owner
+    offered = mending.mends(key, wanted, there, {}).by_owner
     assert offered == ["ALTER MATERIALIZED VIEW case_matching_stats RENAME TO case_matching_stats_theirs;"]

@@ -108,6 +108,43 @@ def test_only_what_would_not_come_back_anyway_is_put_away(a_week_later, settings
     assert ours(a_week_later) == entered
 
 
+GONE = {
+    "an index": ("index ix_users_account_type", "DROP INDEX ix_users_account_type"),
+    "a table": ("table credit_purchase_records", "DROP TABLE credit_purchase_records"),
+    "a column": ("column users.avatar_url", "ALTER TABLE users DROP avatar_url"),
+    "columns, all": ("column users.role", ("ALTER TABLE users DROP role, DROP agreed_agreement_version,"
+                     " DROP avatar_url, DROP twitter_url")),
+    "a constraint": ("constraint users.ck_users_role", "ALTER TABLE users DROP CONSTRAINT ck_users_role"),
+    "a view": ("view case_matching_stats", "DROP VIEW case_matching_stats"),
+    "a function": ("function lawsker_touch_updated_at()", "DROP FUNCTION lawsker_touch_updated_at() CASCADE"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", tried_once(GONE))
+def test_what_is_gone_already_is_in_nobodys_way(migrated, before, settings_for, case):
+    """The receipt says so; the rest goes, what was there before us is as it was; an upgrade makes all again."""
+    key, statement = GONE[case]
+    execute(migrated, statement)
+    settings = settings_for(migrated)
+    run = back(settings)
+    assert (run.exit_code, run.error) == (0, None)
+    assert key in {one["object"] for one in run.result["receipt"] if one["missing"]}
+    assert before.differences(picture(migrated)) == []
+    run = attempt(settings)
+    assert (run.exit_code, run.error) == (0, None)
+
+
+@pytest.mark.variant
+def test_a_table_that_was_given_another_name_stays(migrated, settings_for):
+    """A trigger of ours on it is named like anybody's; without that the table is its owner's, and stays."""
+    execute(migrated, "ALTER TABLE user_accounts RENAME TO theirs")
+    settings = settings_for(migrated)
+    refused(back(settings), "on theirs")
+    execute(migrated, "DROP TRIGGER update_user_accounts_updated_at ON theirs")
+    assert back(settings).exit_code == 0
+    assert query(migrated, "SELECT count(*) FROM theirs") == 0
+
+
 @pytest.mark.variant
 def test_numbers_are_not_given_twice(a_week_later, settings_for):
     """Identity and serial columns go on after the rows that came back."""
@@ -281,7 +318,6 @@ REFUSALS = {
     "no row": ("levels", "DELETE FROM lawsker_schema_version", "names no revision"),
     "no version table": ("levels", "DROP TABLE lawsker_schema_version", "names no revision"),
     "no memory": ("levels", "DROP SCHEMA rollout CASCADE", "does not remember"),
-    "something of ours is gone": ("levels", "DROP TABLE credit_purchase_records", "table credit_purchase_records"),
     "changed by others": (BEFORE_LAST_RUN, "UPDATE lawsker_schema_version SET version_num = '{levels}'", "no last run"),
 }  # fmt: skip
 
@@ -473,6 +509,7 @@ def test_rows_of_ours_leave_a_table_that_was_there(legacy, settings_for):
 def test_plain_alembic_goes_back_too(migrated, before, monkeypatch):
     """``alembic downgrade`` drops without a shelf, and leaves what was there before us."""
     monkeypatch.setenv("DATABASE_URL", url_of(migrated))
+    execute(migrated, "DROP INDEX ix_users_account_type")  # what is gone already is in nobody's way here either
     command.downgrade(plan.alembic_config(), FAMILIES["baseline"])
     assert query(migrated, "SELECT to_regnamespace('rollout_shelf')") is None
     assert query(migrated, "SELECT version_num FROM lawsker_schema_version") == FAMILIES["baseline"]
