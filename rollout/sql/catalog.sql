@@ -16,6 +16,7 @@ WITH spaces AS (
     FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
     JOIN pg_depend e ON e.classid = 'pg_proc'::regclass AND e.objid = p.oid AND e.deptype = 'e'
     JOIN pg_extension x ON x.oid = e.refobjid AND x.extname = 'pgcrypto'
+    JOIN pg_language l ON l.oid = p.prolang AND l.lanname = 'c' -- else somebody replaced it
     WHERE p.proname = 'gen_random_uuid'
 ), relations AS (
     SELECT c.*, s.prefix || CASE WHEN c.relname ~ '^[a-z_][a-z0-9_$]*$' THEN c.relname::text ELSE quote_ident(c.relname) END AS key
@@ -86,6 +87,9 @@ WHERE NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.oid AND c.con
 UNION ALL
 SELECT 'trigger ' || t.tgname || ' on ' || r.key, jsonb_build_object(
            'table', r.key, 'definition', pg_get_triggerdef(t.oid), 'enabled', t.tgenabled,
+           -- The system's schema goes before all others: a function that somebody put there is written like one of public.
+           'function', (SELECT 'pg_catalog.' || f.proname FROM pg_proc f
+               WHERE f.oid = t.tgfoid AND f.pronamespace = 'pg_catalog'::regnamespace AND f.oid >= 16384),
            'comment', obj_description(t.oid, 'pg_trigger'))
 FROM relations r JOIN pg_trigger t ON t.tgrelid = r.oid AND NOT t.tgisinternal
 UNION ALL

@@ -397,6 +397,16 @@ def _triggers(name: str, values: Definition, _manifest: Manifest) -> Iterator[Ca
         "other function": f"BEFORE UPDATE ON {table} FOR EACH ROW{when} EXECUTE FUNCTION"
         " suppress_redundant_updates_trigger()",
     }
+    for schema in ("elsewhere", "pg_catalog"):
+        made = "CREATE SCHEMA elsewhere;" if schema == "elsewhere" else "SET LOCAL allow_system_table_mods = on;"
+        same = f"{schema}.{function.rpartition(' ')[2]}"
+        yield Case(
+            f"function of the same name in {schema}",
+            f"{made} CREATE FUNCTION {same} RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+            f"UPDATE pg_trigger SET tgfoid = '{same}'::regprocedure"
+            f" WHERE tgname = '{trigger}' AND tgrelid = '{table}'::regclass",
+            of,
+        )
     for kind, rest in others.items():
         yield Case(kind, f"DROP TRIGGER {trigger} ON {table}; CREATE TRIGGER {trigger} {rest}", of)
 

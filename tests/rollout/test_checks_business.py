@@ -76,6 +76,8 @@ _ACCOUNT = (
 )
 _DEMO = "UPDATE demo_accounts SET demo_data = {} WHERE workspace_id = 'demo-lawyer-001'"
 
+_HAS, _LEVEL = "UPDATE lawyer_level_details SET", "lawyer_level_details.current_level"
+
 DAMAGES = [
     Damage("levels_rise", _asks(5, '{"level_points": 4000}'), "lawyer_levels.requirements"),
     Damage("levels_rise", _asks(5, '{"cases_completed": 300}'), "lawyer_levels.requirements"),
@@ -96,6 +98,14 @@ DAMAGES = [
         "lawyer_point_transactions.points_after",
     ),
     Damage("points_agree_with_the_ledger", _ledger(50), "lawyer_level_details.level_points", WARNING),
+    *(
+        Damage("levels_are_earned", f"{_HAS} {values} WHERE lawyer_id = {LAWYER}", _LEVEL, WARNING)
+        for values in (
+            "current_level = 2, level_points = 499, cases_completed = 3",
+            "current_level = 2, level_points = 500, cases_completed = 2",
+            "current_level = 10, level_points = 799999, cases_completed = 9999",
+        )
+    ),
     *(
         Damage(
             "credits_are_never_negative",
@@ -267,8 +277,14 @@ ORDINARY_WRITES = (
     "UPDATE users SET account_type = 'user' WHERE username = 'new 3'",
     # A lawyer earns points, loses some, rises.
     _ledger(600) + _ledger(-100, before=600),
-    f"""UPDATE lawyer_level_details SET level_points = 500, current_level = 2, success_rate = 100, client_rating = 5
+    f"""UPDATE lawyer_level_details SET level_points = 500, current_level = 2, cases_completed = 3, success_rate = 100,
+               client_rating = 5
         WHERE lawyer_id = {LAWYER}""",
+    # Another one has long earned a level that is yet to come; of a third, the points fell.
+    """UPDATE lawyer_level_details SET cases_completed = 5000 WHERE lawyer_id =
+        (SELECT max(lawyer_id::text)::uuid FROM lawyer_level_details)""",
+    """UPDATE lawyer_level_details SET current_level = 3, downgrade_risk = true WHERE lawyer_id =
+        (SELECT lawyer_id FROM lawyer_level_details ORDER BY 1 OFFSET 1 LIMIT 1)""",
     # Credits are bought and spent, and expire; prices and benefits are edited.
     """INSERT INTO credit_purchase_records (user_id, credits_count, unit_price, total_amount)
        SELECT user_id, 3, 45, 120 FROM user_credits""",

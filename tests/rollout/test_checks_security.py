@@ -25,7 +25,22 @@ ROLE = "lawsker_checks"  # a name that does not change: it stands in the names o
 
 OPEN_ALL = "ALTER DEFAULT PRIVILEGES {}GRANT SELECT ON TABLES TO PUBLIC"
 
+DEFINER = "CREATE FUNCTION leak(a text) RETURNS {} LANGUAGE {} SECURITY DEFINER {} AS $x${}$x$;"
+
 DAMAGES = [
+    *(
+        Damage("functions_keep_secrets", sql, "leak(text)", WARNING)
+        for sql in (
+            DEFINER.format("text", "sql", "STABLE", "SELECT password_hash FROM users WHERE email = a"),
+            DEFINER.format("SETOF user_accounts", "sql", "", "SELECT * FROM user_accounts"),
+            DEFINER.format("SETOF users", "plpgsql", "", "BEGIN RETURN QUERY TABLE users; END"),
+            DEFINER.format("jsonb", "plpgsql", "", "BEGIN RETURN (SELECT jsonb_agg(f) FROM feishu_auths f); END"),
+            DEFINER.format("TABLE (one uuid, two text)", "sql", "", "SELECT id, access_token FROM user_accounts"),
+            DEFINER.format("text", "sql", "", "SELECT refresh_token FROM user_accounts LIMIT 1")
+            + f"CREATE ROLE {ROLE}; GRANT EXECUTE ON FUNCTION leak(text) TO {ROLE}",
+            "CREATE PROCEDURE leak(INOUT a text) LANGUAGE sql SECURITY DEFINER AS 'SELECT id_token FROM user_accounts'",
+        )
+    ),
     *(
         Damage(
             "secrets_are_private",
@@ -127,6 +142,19 @@ def test_every_check_has_a_damage() -> None:
         (
             "new_tables_are_private",
             f"CREATE ROLE {ROLE}; ALTER DEFAULT PRIVILEGES FOR ROLE {ROLE} GRANT SELECT ON TABLES TO PUBLIC",
+        ),
+        *(
+            ("functions_keep_secrets", sql)
+            for sql in (
+                # A login check: it answers yes or no.
+                DEFINER.format("boolean", "sql", "", "SELECT EXISTS (SELECT FROM users WHERE password_hash = a)"),
+                DEFINER.format("text", "sql", "", "SELECT email FROM users -- not the password_hash"),
+                DEFINER.format("text", "sql", "", "SELECT password_hash FROM users")
+                + "REVOKE ALL ON FUNCTION leak(text) FROM PUBLIC",
+                DEFINER.format("text", "sql", "", "SELECT password_hash FROM users").replace("DEFINER", "INVOKER"),
+                "CREATE SCHEMA own; "
+                + DEFINER.format("text", "sql", "", "SELECT password_hash FROM users").replace("leak", "own.leak"),
+            )
         ),
         # Who owns users is a member of the role that owns our table.
         (
