@@ -18,6 +18,8 @@ WITH spaces AS (
     JOIN pg_extension x ON x.oid = e.refobjid AND x.extname = 'pgcrypto'
     JOIN pg_language l ON l.oid = p.prolang AND l.lanname = 'c' -- else somebody replaced it
     WHERE p.proname = 'gen_random_uuid'
+), actions (action, name) AS (
+    VALUES ('a', 'noaction'), ('r', 'restrict'), ('c', 'cascade'), ('n', 'setnull'), ('d', 'setdefault')
 ), relations AS (
     SELECT c.*, s.prefix || CASE WHEN c.relname ~ '^[a-z_][a-z0-9_$]*$' THEN c.relname::text ELSE quote_ident(c.relname) END AS key
     FROM pg_class c JOIN spaces s ON s.oid = c.relnamespace
@@ -34,7 +36,8 @@ SELECT CASE WHEN r.relkind IN ('v', 'm') THEN 'view ' ELSE 'table ' END || r.key
            'force_row_security', r.relforcerowsecurity, 'options', r.reloptions::text,
            'replica_identity', r.relreplident, 'of_type', CASE WHEN r.reloftype <> 0 THEN format_type(r.reloftype, NULL) END,
            -- What these say is not there, the server does not look for: only an edited catalog contradicts them.
-           'catalog_edited', CASE WHEN (NOT r.relhastriggers AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = r.oid))
+           'catalog_edited', CASE WHEN (NOT r.relhasindex AND EXISTS (SELECT FROM pg_index x WHERE x.indrelid = r.oid))
+               OR (NOT r.relhasrules AND r.relkind = 'v') OR (NOT r.relhastriggers AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = r.oid))
                OR r.relchecks <> (SELECT count(*) FROM pg_constraint k WHERE k.conrelid = r.oid AND k.contype = 'c') THEN true END,
            'inherited_by', (SELECT string_agg(inhrelid::regclass::text, ',' ORDER BY inhrelid::regclass::text)
                FROM pg_inherits WHERE inhparent = r.oid AND r.relkind <> 'p'), 'partition_of', (SELECT string_agg(inhparent::regclass::text, ',' ORDER BY inhseqno)
@@ -69,8 +72,13 @@ SELECT 'constraint ' || r.key || '.' || c.conname, jsonb_build_object(
                JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.attnum),
            -- DISABLE TRIGGER ALL switches off what keeps a foreign key; a constraint keeps only what its index keeps.
            -- Two triggers on each side keep it: fewer can only be a catalog that somebody edited.
-           'triggers_off', CASE WHEN c.contype = 'f' THEN (SELECT true FROM pg_trigger g WHERE g.tgconstraint = c.oid
-               AND g.tgisinternal HAVING bool_or(g.tgenabled IN ('D', 'R') OR g.tgdeferrable AND NOT c.condeferrable) OR (count(*) < 4 AND r.relkind = 'r')) END,
+           -- So can be a trigger that calls something else, or at another event, than the constraint says.
+           'triggers_off', CASE WHEN c.contype = 'f' THEN (SELECT true FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid
+               WHERE g.tgconstraint = c.oid AND g.tgisinternal
+               HAVING bool_or(g.tgenabled IN ('D', 'R') OR g.tgdeferrable AND NOT c.condeferrable) OR (r.relkind = 'r' AND 4 > count(*) FILTER (
+                   WHERE f.oid < 16384 AND (f.proname::text, g.tgtype::int) IN (('RI_FKey_check_ins', 5), ('RI_FKey_check_upd', 17),
+                       ('RI_FKey_' || (SELECT name FROM actions WHERE action = c.confdeltype) || '_del', 9),
+                       ('RI_FKey_' || (SELECT name FROM actions WHERE action = c.confupdtype) || '_upd', 17))))) END,
            'index_unusable', (SELECT true FROM pg_index x WHERE x.indexrelid = c.conindid AND c.contype IN ('p', 'u', 'x')
                AND NOT (x.indisvalid AND x.indisready AND x.indislive)),
            'index_does_not_keep_it', (SELECT true FROM pg_index x WHERE x.indexrelid = c.conindid AND c.contype IN ('p', 'u')

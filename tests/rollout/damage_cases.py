@@ -85,6 +85,8 @@ def _tables(name: str, values: Definition, manifest: Manifest) -> Iterator[Case]
     yield Case(
         "change owner", f"CREATE ROLE stranger; ALTER TABLE {name} OWNER TO stranger", of, WARNING, area="security"
     )
+    hidden = f"UPDATE pg_class SET relhasindex = false WHERE oid = '{name}'::regclass"
+    yield Case("indexes hidden", hidden, of)
     if "comment" in values:
         yield Case("drop comment", f"COMMENT ON TABLE {name} IS NULL", of, WARNING)
         yield Case("change comment", f"COMMENT ON TABLE {name} IS 'x'", of, WARNING)
@@ -232,6 +234,14 @@ def _constraints(name: str, values: Definition, manifest: Manifest) -> Iterator[
         gone = (
             f"DELETE FROM pg_trigger g USING pg_constraint c WHERE c.oid = g.tgconstraint AND conname = '{constraint}'"
         )
+        keeps = f"FROM pg_constraint c WHERE c.oid = tgconstraint AND conname = '{constraint}' AND tgfoid ="
+        for field, value, function in (
+            ("function", "tgfoid = 'suppress_redundant_updates_trigger'::regproc", "check_ins"),
+            ("function", "tgfoid = '\"RI_FKey_setdefault_upd\"'::regproc", "check_upd"),
+            ("event", "tgtype = 9", "check_ins"),
+        ):
+            edited = f"""UPDATE pg_trigger SET {value} {keeps} '"RI_FKey_{function}"'::regproc"""
+            yield Case(f"a key's trigger with another {field}", edited, of)
         yield Case("a key's triggers gone", f"{gone} AND g.tgrelid = '{table}'::regclass", of)
         referred = definition.partition(" REFERENCES ")[2].partition("(")[0]
         yield Case("disable all triggers of the referred table", f"ALTER TABLE {referred} DISABLE TRIGGER ALL", of)
@@ -459,6 +469,7 @@ def _views(name: str, values: Definition, manifest: Manifest) -> Iterator[Case]:
         if word in query:
             changed = query.replace(word, replacement, 1)
             yield Case("other query", f"CREATE OR REPLACE VIEW {name} AS {changed}", of)
+    yield Case("rule hidden", f"UPDATE pg_class SET relhasrules = false WHERE oid = '{name}'::regclass", of)
     yield Case("view option", f"ALTER VIEW {name} SET (security_barrier = true)", of)
     yield Case("view option", f"ALTER VIEW {name} SET (security_invoker = true)", of, since=15)
     yield Case("materialized view", f"DROP VIEW {name}; CREATE MATERIALIZED VIEW {name} AS {query}", of)

@@ -65,7 +65,10 @@ A_ROUND = (
            SELECT lawyer_id, 'case_complete', 50, level_points, level_points + 50 FROM lawyer
        )
        UPDATE lawyer_level_details d SET level_points = d.level_points + 50, cases_completed = cases_completed + 1,
-              current_level = 1 + %(n)s %% 10, success_rate = %(n)s %% 101, client_rating = %(n)s %% 6
+              current_level = (SELECT max(l.level) FROM lawyer_levels l
+                               WHERE (l.requirements ->> 'level_points')::int <= d.level_points + 50
+                                 AND (l.requirements ->> 'cases_completed')::int <= d.cases_completed + 1),
+              success_rate = %(n)s %% 101, client_rating = %(n)s %% 6
        FROM lawyer WHERE lawyer.lawyer_id = d.lawyer_id""",
     """INSERT INTO case_invitations (case_id, lawyer_id, status, expires_at, invitation_score)
        SELECT c.id, d.lawyer_id, (ARRAY['pending', 'accepted', 'declined', 'expired'])[%(n)s %% 4 + 1], now(), 88
