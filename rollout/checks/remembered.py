@@ -87,13 +87,11 @@ def _some(revisions: list[str]) -> str:
     return ", ".join(revisions[:3]) + (", …" if revisions[3:] else "")
 
 
-# Numbers were given, yet no row is there; who may not read the sequence sees NULL.
-_EMPTIED = text(
-    """
-SELECT last_value FROM pg_sequences
-WHERE schemaname = 'rollout' AND sequencename = 'runs_number_seq' AND NOT EXISTS (SELECT FROM rollout.runs)
-"""
+_NO_RUNS = text(
+    "SELECT NOT EXISTS (SELECT FROM rollout.runs) AND has_sequence_privilege('rollout.runs_number_seq', 'SELECT')"
 )
+# Not pg_sequences, which takes a stronger lock.
+_NUMBERS_WERE_GIVEN = text("SELECT is_called FROM rollout.runs_number_seq")
 
 
 @check(Area.STRUCTURE)
@@ -104,7 +102,8 @@ def past_runs_are_as_written(subject: Subject) -> Iterator[Finding]:
     problems = history.verify_chain(subject.connection)
     if problems:
         yield Finding("rollout.runs", problems[0], say("`tool history` shows every such run."), WARNING)
-    if subject.connection.execute(_EMPTIED).scalar() is not None:
+    empty = subject.connection.execute(_NO_RUNS).scalar_one()
+    if empty and subject.connection.execute(_NUMBERS_WERE_GIVEN).scalar_one():
         yield Finding(
             "rollout.runs",
             say("the record of past runs was emptied: `tool rollback --to before-last-run` does not know the last run"),

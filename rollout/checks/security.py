@@ -216,10 +216,10 @@ def our_tables_have_the_owner_of_users(subject: Subject) -> Iterator[Finding]:
     others: dict[str, list[str]] = {}
     for key in _tables(subject):
         others.setdefault(subject.catalog[key]["owner"], []).append(key)
-    if subject.is_ours(adopt.LEGACY_MARK) and len(others) == 2 and others[owner] == [adopt.LEGACY_MARK]:
+    givers = [one for one in others if one != owner]
+    if subject.is_ours(adopt.LEGACY_MARK) and others[owner] == [adopt.LEGACY_MARK] and len(givers) == 1:
         # We made users too, and it alone was given away.
-        giver = next(one for one in others if one != owner)
-        owner, others = giver, {owner: others[owner]}
+        owner, others = givers[0], {owner: others[owner]}
     for other, keys in others.items():
         member = subject.connection.execute(_IS_MEMBER, {"owner": owner, "other": other}).scalar_one()
         if member:
