@@ -225,9 +225,10 @@ def our_tables_have_the_owner_of_users(subject: Subject) -> Iterator[Finding]:
         if member:
             continue
         names = [key.partition(" ")[2] for key in keys]
+        alone = say("owned by {other}, our other tables by {owner}", other=other, owner=owner)
         yield Finding(
             ", ".join(names),
-            say("owned by {other}, users by {owner}", other=other, owner=owner),
+            alone if adopt.LEGACY_MARK in keys else say("owned by {other}, users by {owner}", other=other, owner=owner),
             " ".join(f"ALTER {_word(key)} {key.partition(' ')[2]} OWNER TO {identifier(owner)};" for key in keys),
             WARNING,
         )

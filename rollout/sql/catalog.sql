@@ -73,12 +73,13 @@ SELECT 'constraint ' || r.key || '.' || c.conname, jsonb_build_object(
            -- DISABLE TRIGGER ALL switches off what keeps a foreign key; a constraint keeps only what its index keeps.
            -- Two triggers on each side keep it: fewer can only be a catalog that somebody edited.
            -- So can be a trigger that calls something else, or at another event, than the constraint says.
-           'triggers_off', CASE WHEN c.contype = 'f' THEN (SELECT true FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid
-               WHERE g.tgconstraint = c.oid AND g.tgisinternal
-               HAVING bool_or(g.tgenabled IN ('D', 'R') OR g.tgdeferrable AND NOT c.condeferrable) OR (r.relkind = 'r' AND 4 > count(*) FILTER (
+           'triggers_off', CASE WHEN c.contype = 'f' THEN (SELECT true FROM pg_trigger g WHERE g.tgconstraint = c.oid
+               AND g.tgisinternal HAVING bool_or(g.tgenabled IN ('D', 'R') OR g.tgdeferrable AND NOT c.condeferrable)) END,
+           'triggers_edited', CASE WHEN c.contype = 'f' AND r.relkind = 'r' THEN (SELECT true FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid
+               WHERE g.tgconstraint = c.oid AND g.tgisinternal HAVING count(*) FILTER (
                    WHERE f.oid < 16384 AND (f.proname::text, g.tgtype::int) IN (('RI_FKey_check_ins', 5), ('RI_FKey_check_upd', 17),
                        ('RI_FKey_' || (SELECT name FROM actions WHERE action = c.confdeltype) || '_del', 9),
-                       ('RI_FKey_' || (SELECT name FROM actions WHERE action = c.confupdtype) || '_upd', 17))))) END,
+                       ('RI_FKey_' || (SELECT name FROM actions WHERE action = c.confupdtype) || '_upd', 17))) < 4) END,
            'index_unusable', (SELECT true FROM pg_index x WHERE x.indexrelid = c.conindid AND c.contype IN ('p', 'u', 'x')
                AND NOT (x.indisvalid AND x.indisready AND x.indislive)),
            'index_does_not_keep_it', (SELECT true FROM pg_index x WHERE x.indexrelid = c.conindid AND c.contype IN ('p', 'u')

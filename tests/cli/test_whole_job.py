@@ -42,6 +42,7 @@ def tool(legacy, source, tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.variant
 def test_the_whole_job(tool, legacy):
     """Upgrade, accounts, import, backup, rollback, upgrade, restore: at every step the rows are there, and sound."""
     legacy_rows = picture(legacy)

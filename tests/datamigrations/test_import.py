@@ -252,6 +252,7 @@ def test_sample_data_balances_and_a_second_run_touches_nothing(
         assert rows == {t: connection.exec_driver_sql(versions.format(t)).scalar() for t in TARGETS.values()}
 
 
+@pytest.mark.variant
 def test_a_dry_run_shows_the_same_and_leaves_nothing(settings, source_server, target_server):
     """Same figures, and the target is what it was: no tenant, no quarantine, no staging table."""
     fill(source_server, dirty=0.2)

@@ -220,6 +220,7 @@ def cramped():
         yield server.server("postgres")
 
 
+@pytest.mark.variant
 def test_server_without_room_for_the_copy(small, cramped, settings_for):
     """The server cannot write the copy any further: said in one line, not proven, nothing left, all untouched."""
     execute(

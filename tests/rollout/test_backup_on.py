@@ -51,6 +51,7 @@ def other():
         yield server.server()
 
 
+@pytest.mark.variant
 def test_on_a_server_of_our_own(owner, settings_for):
     """No CREATEDB is needed, no database is made on the target's server; roles are made where they are missing."""
     before = query(owner, DATABASES)

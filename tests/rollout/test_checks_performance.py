@@ -303,6 +303,7 @@ GROWN = {
 }  # fmt: skip
 
 
+@pytest.mark.variant
 def test_top_queries_use_an_index_of_grown_tables(upgraded: Server, make_database: MakeDatabase) -> None:
     """The planner chooses an index of its own accord when the tables have grown."""
     with connected(make_database(upgraded)) as connection:

@@ -242,7 +242,7 @@ NOT_MENDED = {
     "drop table", "rename table", "move table", "view instead of table", "table instead of view", "materialized view",
     "inherit from table", "add rule", "add policy", "view rule", "drop column", "rename column", "drop sequence",
     "a key's triggers gone", "rename sequence", "drop function", "rename function", "rename view column",
-    "view default", "function of the same name in pg_catalog",
+    "view default", "function of the same name in pg_catalog", "indexes hidden", "rule hidden",
 }  # fmt: skip
 """Damages that no single statement takes back: rows are gone, or somebody must decide."""
 

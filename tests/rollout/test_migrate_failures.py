@@ -419,6 +419,7 @@ def test_the_server_crashes(settings_for):
         assert attempt(settings).exit_code == 0
 
 
+@pytest.mark.variant
 def test_the_disk_is_full(settings_for):
     """No file of the server may grow further while users is filled in: exit code 8, nothing left."""
     limit = 24 * 2**20  # more than a segment of the write-ahead log: those must still fit

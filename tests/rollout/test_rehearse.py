@@ -44,6 +44,7 @@ def copies(server):
     return query(server.to_database("postgres"), f"SELECT count(*) FROM pg_database WHERE datname LIKE '{like}'")
 
 
+@pytest.mark.variant
 def test_a_rehearsal_tells_what_to_expect(saved, legacy):
     """Up, down and up again on a copy: times, locks, WAL, disk, plans, an estimate; the target itself is as it was."""
     settings, path = saved

@@ -100,6 +100,7 @@ def _verified(settings: Any, **options: Any) -> Run:
     return run
 
 
+@pytest.mark.variant
 def test_ten_thousand_ordinary_writes_are_no_error(migrated: Server, settings_for: SettingsFor) -> None:
     """Sign-ups that know nothing of the new columns, cases, purchases, level changes: verify names no error.
 
@@ -210,6 +211,7 @@ def primary_and_replica() -> Iterator[tuple[EmbeddedServer, Replica]]:
         yield primary, replica
 
 
+@pytest.mark.variant
 def test_a_replica_can_be_verified_also_after_failover(
     primary_and_replica: tuple[EmbeddedServer, Replica], settings_for: SettingsFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
