@@ -183,6 +183,7 @@ DIFFERENT = {
 """Object → what makes it another one than ours, and a word of how it differs then."""
 
 
+@pytest.mark.variant
 def test_what_differs_is_said_and_stops_the_upgrade(upgrade_by_hand, settings_for):
     """``adopt`` says how each object differs; the upgrade refuses, names all of them, and touches nothing."""
     server = upgrade_by_hand("pagtive")

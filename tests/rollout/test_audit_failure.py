@@ -93,6 +93,7 @@ def test_it_is_rolled_back_where_asked(legacy, settings_for, after_commit):
     assert back(settings).exit_code == 12, "there is no run left to take back"
 
 
+@pytest.mark.variant
 def test_what_people_wrote_meanwhile_is_kept(legacy, settings_for, after_commit):
     """A sign-up and a page between COMMIT and the automatic rollback: the user stays, our part of it comes back."""
     after_commit(*SIGN_UP, PAGE, DAMAGE)

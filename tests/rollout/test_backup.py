@@ -690,22 +690,25 @@ def contents_of(server):
 
 @pytest.mark.parametrize(
     ("change", "subject"),
-    [
-        ("UPDATE plain SET j = '{}' WHERE id = 7", "public.plain"),
-        ("UPDATE plain SET v = 'b', b = b WHERE id = 7", "public.plain"),
-        ("DELETE FROM child", "public.child"),
-        ("INSERT INTO rollout.notes VALUES (2)", "rollout.notes"),
-        ("CREATE TABLE one_more ()", "public.one_more"),
-        ("DROP TABLE no_rows", "public.no_rows"),
-        ("SELECT nextval('never_used')", "public.never_used"),
-        ("SELECT setval('set_but_not_called', 99)", "public.set_but_not_called"),
-        ("DROP SEQUENCE going_down", "public.going_down"),
-        ("SELECT lo_put(777, 5000000, 'z')", "pg_largeobject"),
-        ("SELECT lo_unlink(778)", "pg_largeobject"),
-        ("DROP INDEX ix_plain_v", "index ix_plain_v"),
-        ("DROP POLICY positive ON secured", "policy positive on secured"),
-        ("CREATE VIEW another AS SELECT 1 AS a", "view another"),
-    ],
+    tried_once(
+        [
+            ("UPDATE plain SET j = '{}' WHERE id = 7", "public.plain"),
+            ("UPDATE plain SET v = 'b', b = b WHERE id = 7", "public.plain"),
+            ("DELETE FROM child", "public.child"),
+            ("INSERT INTO rollout.notes VALUES (2)", "rollout.notes"),
+            ("CREATE TABLE one_more ()", "public.one_more"),
+            ("DROP TABLE no_rows", "public.no_rows"),
+            ("SELECT nextval('never_used')", "public.never_used"),
+            ("SELECT setval('set_but_not_called', 99)", "public.set_but_not_called"),
+            ("DROP SEQUENCE going_down", "public.going_down"),
+            ("SELECT lo_put(777, 5000000, 'z')", "pg_largeobject"),
+            ("SELECT lo_unlink(778)", "pg_largeobject"),
+            ("DROP INDEX ix_plain_v", "index ix_plain_v"),
+            ("DROP POLICY positive ON secured", "policy positive on secured"),
+            ("CREATE VIEW another AS SELECT 1 AS a", "view another"),
+        ],
+        keep=6,
+    ),
 )
 def test_every_difference_shows(odd, change, subject):
     """One change of anything between two databases is found, and nothing else is."""

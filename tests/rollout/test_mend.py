@@ -24,6 +24,7 @@ def refused(server, settings_for):
     return [one for one in run.findings if one.check == "what_is_there_is_identical"]
 
 
+@pytest.mark.variant
 def test_the_statements_mend_what_differs(legacy, settings_for, monkeypatch):
     """One of each kind: all hints typed in turn, the upgrade goes through; what would lose has no statement."""
     monkeypatch.setenv("DATABASE_URL", url_of(legacy))

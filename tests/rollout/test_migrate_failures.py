@@ -396,6 +396,7 @@ def legacy_on(server, users):
     return there
 
 
+@pytest.mark.variant
 def test_the_server_crashes(settings_for):
     """Immediate stop half-way; after the restart everything is as it was, and the next run goes through."""
     with EmbeddedServer(fast=True, options={"synchronous_commit": "on"}) as server:

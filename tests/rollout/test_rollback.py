@@ -91,6 +91,7 @@ def test_what_people_entered_comes_back(a_week_later, settings_for):
     assert query(a_week_later, _ENABLED) == enabled
 
 
+@pytest.mark.variant
 def test_only_what_would_not_come_back_anyway_is_put_away(a_week_later, settings_for):
     """Rows that have in the columns what these come with are not copied."""
     other = query(
