@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from rollout import history, plan
 from rollout.checks.registry import Area, Subject, check
-from rollout.findings import ERROR, WARNING, Finding
+from rollout.findings import WARNING, Finding
 from rollout.messages import say
 
 if TYPE_CHECKING:
@@ -58,18 +58,18 @@ def applied_revisions_are_remembered(subject: Subject) -> Iterator[Finding]:
     wanted = {one.id: one for one in plan.up_to(plan.current(subject.connection))}
     found = {row.revision: row for row in subject.connection.execute(_APPLIED)}
     missing, more = [one for one in wanted if one not in found], sorted(found.keys() - wanted.keys())
-    if missing:
+    if missing:  # no error: without that memory an upgrade works, and makes it anew for what it brings
         problem = say(
             "{count} applied revision(s) are not remembered: {revisions}", count=len(missing), revisions=_some(missing)
         )
-        yield Finding("rollout.applied_revisions", problem, _from_a_backup(), ERROR)
+        yield Finding("rollout.applied_revisions", problem, _from_a_backup(), WARNING)
     if more:
         problem = say(
             "{count} revision(s) are remembered that are not applied: {revisions}",
             count=len(more),
             revisions=_some(more),
         )
-        yield Finding("rollout.applied_revisions", problem, _from_a_backup(), ERROR)
+        yield Finding("rollout.applied_revisions", problem, _from_a_backup(), WARNING)
     for revision, row in found.items():
         known = wanted.get(revision)
         if known is not None and (row.family, row.file_name) != (known.family, known.path.name):
