@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rollout.database import engine_for
-from rollout.sample_data import create_legacy_schema, fill_legacy
+from rollout.sample_data import create_legacy_schema, create_pagtive_schema, fill_legacy, fill_pagtive
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +29,16 @@ def create_legacy(server: EmbeddedServer, dbname: str, *, users: int) -> None:
     with engine.begin() as connection:
         create_legacy_schema(connection)
         fill_legacy(connection, users=users, cases=users)
+    engine.dispose()
+
+
+def create_pagtive(server: EmbeddedServer, dbname: str, *, users: int) -> None:
+    """Create a Pagtive database with so many users, every row fit to be imported."""
+    run_sql(server, "postgres", f"CREATE DATABASE {dbname}")
+    engine = engine_for(server.server(dbname))
+    with engine.begin() as connection:
+        create_pagtive_schema(connection)
+        fill_pagtive(connection, users=users, dirty=0)
     engine.dispose()
 
 

@@ -17,12 +17,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from databases import run_sql
+from databases import create_pagtive, run_sql
 from measuring import BIN, Measured, compare, told, within
 
 from rollout.database import engine_for
 from rollout.embedded import EmbeddedServer
-from rollout.sample_data import create_pagtive_schema, fill_pagtive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,14 +88,10 @@ class Bench:
 
     def prepare(self, users: int) -> tuple[int, int]:
         """Fill the source; import it once, and move the result to the source's server; return rows and bytes."""
-        run_sql(self.there, "postgres", "CREATE DATABASE pagtive", "CREATE DATABASE few", "CREATE DATABASE mapped")
+        run_sql(self.there, "postgres", "CREATE DATABASE mapped")
         run_sql(self.here, "postgres", "CREATE DATABASE empty")
         for dbname, number in (("pagtive", users), ("few", ORM_USERS)):
-            engine = engine_for(self.there.server(dbname))
-            with engine.begin() as connection:
-                create_pagtive_schema(connection)
-                fill_pagtive(connection, users=number, dirty=0)
-            engine.dispose()
+            create_pagtive(self.there, dbname, users=number)
         for server, dbname in ((self.here, "empty"), (self.there, "mapped")):
             environment = {"DATABASE_URL": _url(server, dbname), "ROLLOUT_DIR": str(self.scratch)}
             told([BIN / "tool", "migrate", "--no-backup", "--yes", "--json"], environment)

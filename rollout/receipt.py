@@ -99,11 +99,8 @@ def _values(connection: Connection, table: str, columns: list[str], made: str) -
             {"table": identifier("public", table)},
         ).all()
     )
-    present = [column for column in columns if column in defaults]
-    if not present:
-        return {}
     counts = []
-    for column in present:
+    for column in columns:
         name, default = identifier(column), defaults[column] or ""
         changed = f"t.{name} IS NOT NULL AND NOT {made}"
         if shelf.CONSTANT.fullmatch(default):
@@ -112,7 +109,7 @@ def _values(connection: Connection, table: str, columns: list[str], made: str) -
     query = f"SELECT {', '.join(counts)} FROM {identifier('public', table)} AS t"
     row = connection.execute(text(query.replace(":", r"\:")))
     numbers = [int(value) for value in row.one()]
-    return {column: (numbers[2 * i], numbers[2 * i + 1]) for i, column in enumerate(present)}
+    return {column: (numbers[2 * i], numbers[2 * i + 1]) for i, column in enumerate(columns)}
 
 
 def rights(connection: Connection, steps: plan.Plan) -> list[str]:

@@ -274,10 +274,10 @@ def going_columns(connection: Connection, steps: plan.Plan) -> dict[tuple[str, s
         kind, _, name = key.partition(" ")
         table, _, column = name.rpartition(".")
         made_table = wanted.made_by.get(f"table {table}")
-        goes = kind == "column" and made_table not in {None, wanted.made_by[key]} and key not in preexisting
-        if goes and column in columns_of(connection, quote("public", table)):
+        if kind == "column" and made_table not in {None, wanted.made_by[key]} and key not in preexisting:
             going.setdefault((table, wanted.made_by[key]), []).append(column)
-    return going
+    there = {table: columns_of(connection, quote("public", table)) for table, _ in going}
+    return {key: kept for key, names in going.items() if (kept := [one for one in names if one in there[key[0]]])}
 
 
 def drop(connection: Connection, chosen: Iterable[Entry]) -> None:

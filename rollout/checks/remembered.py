@@ -52,7 +52,7 @@ def _from_a_backup() -> str:
 
 @check(Area.STRUCTURE)
 def applied_revisions_are_remembered(subject: Subject) -> Iterator[Finding]:
-    """The schema rollout remembers exactly the revisions that the version table says, as they were."""
+    """The schema rollout remembers exactly the revisions that the version table says, as they were (warnings)."""
     if not subject.remembers or subject.revision is None:
         return
     wanted = {one.id: one for one in plan.up_to(plan.current(subject.connection))}

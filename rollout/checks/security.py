@@ -225,10 +225,13 @@ def our_tables_have_the_owner_of_users(subject: Subject) -> Iterator[Finding]:
         if member:
             continue
         names = [key.partition(" ")[2] for key in keys]
-        alone = say("owned by {other}, our other tables by {owner}", other=other, owner=owner)
+        if adopt.LEGACY_MARK in keys:
+            problem = say("owned by {other}, our other tables by {owner}", other=other, owner=owner)
+        else:
+            problem = say("owned by {other}, users by {owner}", other=other, owner=owner)
         yield Finding(
             ", ".join(names),
-            alone if adopt.LEGACY_MARK in keys else say("owned by {other}, users by {owner}", other=other, owner=owner),
+            problem,
             " ".join(f"ALTER {_word(key)} {key.partition(' ')[2]} OWNER TO {identifier(owner)};" for key in keys),
             WARNING,
         )

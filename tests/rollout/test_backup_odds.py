@@ -21,29 +21,37 @@ from rollout.backup import create, list_backups, verify
 from rollout.backups.proof import read_proof
 from rollout.embedded import EmbeddedServer
 from rollout.errors import BackupFailed, RestoreFailed, RolloutError
-from rollout.run import Run, Silent
+from rollout.run import Run
 from rollout.settings import PROJECT
 from tests.fixtures.databases import execute, query, url_of
+from tests.fixtures.listening import Notes
 from tests.fixtures.servers import in_memory
 
-
-class Ear(Silent):
-    """A listener that remembers notes."""
-
-    def __init__(self):
-        """Begin with nothing heard."""
-        self.notes = []
-
-    def note(self, message):
-        """Remember a note."""
-        self.notes.append(message)
+SMALL = ("CREATE TABLE t (a int PRIMARY KEY)", "INSERT INTO t SELECT generate_series(1, 100)")
 
 
 @pytest.fixture
 def small(database):
     """Return a database with one small table."""
-    execute(database, "CREATE TABLE t (a int PRIMARY KEY)", "INSERT INTO t SELECT generate_series(1, 100)")
+    execute(database, *SMALL)
     return database
+
+
+@pytest.fixture(scope="module")
+def undisturbed():
+    """Yield a server where no other test's run tidies up what a killed one has left."""
+    with EmbeddedServer(directory=in_memory(), fast=True) as server:
+        yield server.server()
+
+
+@pytest.fixture
+def alone(undisturbed):
+    """Yield a database with one small table, on a server that nobody else uses."""
+    execute(undisturbed, "CREATE DATABASE small")
+    server = undisturbed.to_database("small")
+    execute(server, *SMALL)
+    yield server
+    execute(undisturbed, "DROP DATABASE small")
 
 
 def relatives(server):
@@ -99,28 +107,28 @@ ALWAYS = {"backups.dump.run_tool", "backups.prove.restore_archive"}
     ("step", "made", "left"),
     [pytest.param(*one, marks=[] if one[0] in ALWAYS else pytest.mark.variant, id=one[0]) for one in STEPS],
 )
-def test_killed_at_any_step(small, settings_for, step, made, left):
+def test_killed_at_any_step(alone, settings_for, step, made, left):
     """After kill -9: the database as it was, a backup that is whole or none, never a proof; the next run tidies up."""
-    settings = settings_for(small)
+    settings = settings_for(alone)
     module, _, name = step.rpartition(".")
     process = started(
-        small, settings,
+        alone, settings,
         f'importlib.import_module("rollout.{module}").{name} = die\n'
         'backup.create(settings, Run("backup create"), prove=True)\n',
     )  # fmt: skip
     assert process.wait(60) == -signal.SIGKILL
     found = list_backups(settings.backups)
     assert [(one.proven, one.problem) for one in found] == [(False, None)] * made
-    assert bool(relatives(small)) is left
-    assert query(small, "SELECT count(*) FROM t") == 100
+    assert bool(relatives(alone)) is left
+    assert query(alone, "SELECT count(*) FROM t") == 100
     for one in found:
         verify(one.path, run=Run("backup verify"), quick=True)
 
-    until(lambda: query(small, f"SELECT count(*) FROM pg_stat_activity WHERE datname LIKE '{small.database}%'") == 1)
-    ear = Ear()
+    until(lambda: query(alone, f"SELECT count(*) FROM pg_stat_activity WHERE datname LIKE '{alone.database}%'") == 1)
+    ear = Notes()
     again = create(settings, Run("backup create", listener=ear), prove=True)
     assert again.proof is not None
-    assert relatives(small) == []
+    assert relatives(alone) == []
     assert [path for path in settings.backups.iterdir() if path.name.startswith(".")] == []
     assert any("which a killed run had left" in note for note in ear.notes) is (left or not made)
 
@@ -133,52 +141,42 @@ def test_killed_at_any_step(small, settings_for, step, made, left):
         pytest.param("backups.proof.fsync", marks=pytest.mark.variant),
     ],
 )
-def test_killed_while_it_is_proven_again(small, settings_for, step):
+def test_killed_while_it_is_proven_again(alone, settings_for, step):
     """After kill -9 in `backup verify`: the backup keeps the proof that it had, and can be proven again."""
-    settings = settings_for(small)
+    settings = settings_for(alone)
     path = create(settings, Run("backup create"), prove=True).path
     module, _, name = step.rpartition(".")
     code = f"""
         importlib.import_module("rollout.{module}").{name} = die
         backup.verify(Path({str(path)!r}), run=Run("backup verify"), settings=settings)
     """
-    assert started(small, settings, code).wait(60) == -signal.SIGKILL
+    assert started(alone, settings, code).wait(60) == -signal.SIGKILL
     assert read_proof(path) is not None
-    until(lambda: query(small, f"SELECT count(*) FROM pg_stat_activity WHERE datname LIKE '{small.database}%'") == 1)
+    until(lambda: query(alone, f"SELECT count(*) FROM pg_stat_activity WHERE datname LIKE '{alone.database}%'") == 1)
     assert verify(path, run=Run("backup verify"), settings=settings).proof is not None
-    assert relatives(small) == []
+    assert relatives(alone) == []
 
 
 # Two at once
 
 
 @pytest.mark.variant
-def test_two_proofs_in_one_second(small, settings_for):
-    """Two runs prove one backup, their scratch databases of one name: both say proven, and nothing stays."""
+@pytest.mark.parametrize(
+    ("runs", "moment"),
+    [(2, "'20260101T000000'"), (4, "f'20260101T{os.getpid() % 1000000:06}'")],
+    ids=["one scratch name", "different names"],
+)
+def test_proofs_side_by_side(small, settings_for, runs, moment):
+    """Several runs prove one backup at the same time: all say proven, and nothing stays."""
     settings = settings_for(small)
     path = create(settings, Run("backup create")).path
     code = f"""
-        databases.name_for = lambda dbname, purpose: dbname + "__proof_20260101T000000"
+        databases.name_for = lambda dbname, purpose: dbname + "__proof_" + {moment}
         made = backup.verify(Path({str(path)!r}), run=Run("backup verify"), settings=settings)
         raise SystemExit(0 if made.proof is not None else 1)
     """
-    processes = [started(small, settings, code) for _ in range(2)]
-    assert [process.wait(60) for process in processes] == [0, 0]
-    assert read_proof(path) is not None
-    assert relatives(small) == []
-
-
-@pytest.mark.variant
-def test_many_proofs_side_by_side(small, settings_for):
-    """Four runs prove one backup in databases of different names, all at the same time: all say proven."""
-    settings = settings_for(small)
-    path = create(settings, Run("backup create")).path
-    code = f"""
-        databases.name_for = lambda dbname, purpose: f"{{dbname}}__proof_20260101T{{os.getpid() % 1000000:06}}"
-        backup.verify(Path({str(path)!r}), run=Run("backup verify"), settings=settings)
-    """
-    processes = [started(small, settings, code) for _ in range(4)]
-    assert [process.wait(120) for process in processes] == [0] * 4
+    processes = [started(small, settings, code) for _ in range(runs)]
+    assert [process.wait(120) for process in processes] == [0] * runs
     assert read_proof(path) is not None
     assert relatives(small) == []
 

@@ -19,24 +19,13 @@ from rollout.errors import DatabaseUnavailable, PreflightFailed, VerificationFai
 from rollout.history import verify_chain
 from rollout.monitor import status
 from rollout.report import configured
-from rollout.run import Run, Silent
+from rollout.run import Run
 from tests.fixtures.databases import execute
+from tests.fixtures.listening import Notes
 from tests.fixtures.tiers import tried_once
 from tests.fixtures.upgraded import USERS, connected
 
 HEAD = plan.history()[-1].id
-
-
-class Notes(Silent):
-    """A listener that keeps its notes."""
-
-    def __init__(self):
-        """Begin without notes."""
-        self.notes = []
-
-    def note(self, message):
-        """Keep a note."""
-        self.notes.append(str(message))
 
 
 def look(settings, *, fails=None):

@@ -10,25 +10,14 @@ from rollout.backup import create
 from rollout.backups.proof import read_proof
 from rollout.database import engine_for
 from rollout.errors import BackupFailed, RollbackFailed, VerificationFailed
-from rollout.run import Run, Silent
+from rollout.run import Run
 from tests.fixtures.databases import execute, query
 from tests.fixtures.legacy import picture, report_of, tool, until
+from tests.fixtures.listening import Notes
 
 STAGES = [
     "rehearse upgrade", "rehearse verify", "rehearse rollback", "rehearse upgrade again", "rehearse verify again",
 ]  # fmt: skip
-
-
-class Ear(Silent):
-    """A listener that remembers notes."""
-
-    def __init__(self):
-        """Begin with nothing heard."""
-        self.notes = []
-
-    def note(self, message):
-        """Remember a note."""
-        self.notes.append(message)
 
 
 @pytest.fixture
@@ -97,7 +86,7 @@ def test_the_newest_backup_is_taken_or_made(legacy, settings_for, monkeypatch):
 def test_nothing_to_rehearse(make_database, upgraded, settings_for):
     """A backup that is at the revision already: said, no estimate, and exit code 0."""
     server = make_database(upgraded)
-    settings, ear = settings_for(server), Ear()
+    settings, ear = settings_for(server), Notes()
     run = Run("rehearse", listener=ear)
     rehearse.rehearse(settings, run, create(settings, Run("backup create")).path)
     assert (run.exit_code, run.result["estimate"]) == (0, {})
@@ -180,7 +169,7 @@ def test_stopped_in_the_middle(saved, legacy, tmp_path, number):
     assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
     assert copies(legacy) == (0 if number == signal.SIGINT else 1)
     if number == signal.SIGKILL:
-        ear = Ear()
+        ear = Notes()
         end, engine = time.monotonic() + 20, engine_for(legacy.to_database("postgres"))
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as admin:
             while copies(legacy) and time.monotonic() < end:  # the server must notice first that nobody is there

@@ -22,27 +22,16 @@ from rollout.database import engine_for, run_lock
 from rollout.definitions import canonical
 from rollout.embedded import EmbeddedServer
 from rollout.errors import BackupFailed, Interrupted, LockNotAcquired, PartialChange, RestoreFailed, RolloutError
-from rollout.run import Run, Silent
+from rollout.run import Run
 from rollout.settings import PROJECT, Server
 from rollout.snapshot import snapshot
 from tests.fixtures.databases import execute, query, url_of
 from tests.fixtures.legacy import blocks_of, dump
+from tests.fixtures.listening import Notes
 from tests.fixtures.servers import in_memory
 from tests.fixtures.tiers import tried_once
 
 ODD = (PROJECT / "tests" / "fixtures" / "odd_database.sql").read_text(encoding="utf-8")
-
-
-class Ear(Silent):
-    """A listener that remembers notes."""
-
-    def __init__(self):
-        """Begin with nothing heard."""
-        self.notes = []
-
-    def note(self, message):
-        """Remember a note."""
-        self.notes.append(message)
 
 
 def family(server, name):
@@ -514,7 +503,7 @@ def test_server_or_run_ends_at_any_step(stoppable, own_server, monkeypatch, step
     assert query(target, "SELECT count(*) FROM t") == 40
     assert query(target, "SELECT count(*) FROM later") == 2
     time.sleep(1)  # names are made of seconds
-    ear = Ear()
+    ear = Notes()
     restore.restore(settings, Run("restore", listener=ear), path, confirm=yes)
     assert any("which a killed run had left" in note for note in ear.notes)
     assert query(target, "SELECT count(*) FROM t") == 100
@@ -781,7 +770,7 @@ def test_nobody_can_tell(saved, target, monkeypatch):
 def test_new_database_that_cannot_be_dropped(saved, target, monkeypatch):
     """A leftover is named, with the statement that drops it."""
     settings, path = saved
-    ear = Ear()
+    ear = Notes()
     monkeypatch.setattr(databases, "drop", lost(lambda *_: execute(target, "SELECT no_such_function()")))
     with pytest.raises(Interrupted):
         restore.restore(settings, Run("restore", listener=ear), path, confirm=lambda _: False)
