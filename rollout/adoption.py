@@ -76,7 +76,7 @@ def _look(engine: Engine, settings: Settings, run: Run) -> tuple[str | None, Pre
         }
         legacy = run_checks([CHECKS["legacy_core_is_compatible"]], verify.subject_at(connection, recorded))
         run.findings += legacy.findings
-        step.detail = say("stands at {revision}", revision=stands_at or "-")
+        step.detail = say("stands at {revision}", revision=stands_at) if stands_at else say("not upgraded yet")
     return recorded, problem
 
 

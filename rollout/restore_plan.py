@@ -49,11 +49,15 @@ class RestorePlan:
         """The renames that take the swap back, where something was replaced."""
         return [(self.dbname, self.restored), (self.replaced, self.dbname)] if self.replaced else []
 
+    def _state(self) -> str:
+        """Say how far the database had been upgraded when it was backed up."""
+        return say("revision {revision}", revision=self.revision) if self.revision else say("not upgraded yet")
+
     def lines(self) -> list[str]:
         """Return what an operator must know before saying yes."""
         said: list[str] = [
-            say("backup of {what}, taken {when}, revision {revision}", what=self.backup_of,
-                when=self.created_at.isoformat(timespec="seconds"), revision=self.revision or "-"),
+            say("backup of {what}, taken {when}, {state}", what=self.backup_of,
+                when=self.created_at.isoformat(timespec="seconds"), state=self._state()),
             say("restored and compared: {name}", name=self.restored),
         ]  # fmt: skip
         said += [say("will be granted again: {statement}", statement=one) for one in self.grants]

@@ -107,7 +107,7 @@ def verify(
                 if revision is None:
                     outcome.failed += 1
                     outcome.findings.append(_not_upgraded())
-                step.detail = say("revision {revision}", revision=revision or "-")
+                step.detail = say("revision {revision}", revision=revision) if revision else say("not upgraded yet")
             _sampled(run, subject)
             if "content" in subject.shared:
                 run.result["content"] = subject.shared["content"]

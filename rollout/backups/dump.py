@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from rollout import databases, interrupt
 from rollout.backups import manifest as backup_manifest
-from rollout.backups.files import DUMP, hash_files
+from rollout.backups.files import DUMP, Hashes, hash_files
 from rollout.backups.manifest import Manifest
 from rollout.contents import lock, read, relations, sequence_positions
 from rollout.database import VERSION_TABLE, quote, raw_connection
@@ -69,7 +69,8 @@ def make(job: DumpJob) -> Manifest:
         exported = str(connection.execute(text("SELECT pg_export_snapshot()")).scalar_one())
         lock(connection, found)
         first = sequence_positions(connection, found)
-        contents = _dump_and_read(job, connection, found, exported, size)
+        with Hashes(job.directory).followed() as hashes:
+            contents = _dump_and_read(job, connection, found, exported, size)
         last = sequence_positions(connection, found)
         contents.sequences = [
             replace(one, first=first[one.schema, one.name], last=last[one.schema, one.name])
@@ -77,7 +78,7 @@ def make(job: DumpJob) -> Manifest:
         ]
         manifest = _manifest(job, connection, contents, size)
     manifest.schema_sha256 = backup_manifest.write_catalog(job.directory, contents.catalog)
-    manifest.files = hash_files(job.directory)
+    manifest.files = hash_files(hashes)
     manifest.seconds = round(time.monotonic() - begin, 3)
     backup_manifest.write(job.directory, manifest)
     return manifest
@@ -146,6 +147,8 @@ def _dump_and_read(job: DumpJob, connection: Connection, found: list[Relation], 
             job.run.listener.progress("backup", min(written, size), size, "bytes")
             told = time.monotonic()
 
+    # What pg_dump leaves of the cores, and no more: it is what takes long.
+    connection.exec_driver_sql("SET LOCAL max_parallel_workers_per_gather = 0")
     with in_background(connection, lambda: read(connection, found)) as reading:
         outcome = run_tool(job.tool, arguments, server=job.server, watch=watch)
         if not outcome.ok:

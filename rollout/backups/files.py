@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +15,7 @@ from rollout.findings import ERROR, Finding
 from rollout.messages import say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 DUMP = "dump"
 CATALOG = "catalog.json"
@@ -27,6 +29,7 @@ CHECK = "backup_is_what_it_was"
 _NOT_LISTED = {MANIFEST, MANIFEST_HASH, PROOF, PROOF_PARTIAL}
 _PIECE = 2**20
 _THREADS = 2
+_FOLLOW_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -53,15 +56,59 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def hash_files(directory: Path) -> list[FileEntry]:
-    """Hash every file of a backup, several at a time, and bring it to the disk."""
+class Hashes:
+    """The hashes of files that only grow, taken while they do: less is left to do after the last byte of a dump.
 
-    def entry(path: Path) -> FileEntry:
+    pg_dump writes each file of a directory from its beginning to its end.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Follow the files below a directory."""
+        self.directory = directory
+        self._read: dict[Path, tuple[int, hashlib._Hash]] = {}
+
+    @contextmanager
+    def followed(self) -> Iterator[Hashes]:
+        """Read on, in another thread, until the block ends; what cannot be read is left to ``entry``, which says so."""
+        ended = threading.Event()
+
+        def follow() -> None:
+            while not ended.wait(_FOLLOW_SECONDS):
+                for path in _files(self.directory):
+                    with suppress(OSError):
+                        if path.stat().st_size != self._read.get(path, (0,))[0]:
+                            self._read_on(path)
+
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            ended.set()
+            thread.join()
+
+    def entry(self, path: Path) -> FileEntry:
+        """Hash what is left of a file that grows no more."""
+        size, digest = self._read_on(path)
+        return FileEntry(path.relative_to(self.directory).as_posix(), size, digest.hexdigest())
+
+    def _read_on(self, path: Path) -> tuple[int, hashlib._Hash]:
+        """Read what a file has more than last time, and bring it to the disk."""
+        size, digest = self._read.get(path, (0, hashlib.sha256()))
         fsync(path)
-        return FileEntry(path.relative_to(directory).as_posix(), path.stat().st_size, _hash(path))
+        with path.open("rb") as file:
+            file.seek(size)
+            while piece := file.read(_PIECE):
+                digest.update(piece)
+                size += len(piece)
+        self._read[path] = size, digest
+        return size, digest
 
+
+def hash_files(hashes: Hashes) -> list[FileEntry]:
+    """Hash what is left of every file of a backup, several at a time, and bring it to the disk."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(entry, _files(directory)))
+        return list(pool.map(hashes.entry, _files(hashes.directory)))
 
 
 def _files(directory: Path) -> list[Path]:

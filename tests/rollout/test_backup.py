@@ -434,6 +434,27 @@ def test_interrupted_while_fingerprinting(small, settings_for):
     assert everything_in(settings_for(small).backups) == []
 
 
+def test_files_are_hashed_while_they_grow(tmp_path, monkeypatch):
+    """Whatever was read of a file before its end, its hash is that of the whole."""
+    monkeypatch.setattr(backup_files, "_FOLLOW_SECONDS", 0.01)
+    growing, pieces = tmp_path / "dump" / "1.dat.gz", [os.urandom(300_000) for _ in range(8)]
+    growing.parent.mkdir()
+    read = []
+    with backup_files.Hashes(tmp_path).followed() as hashes, growing.open("wb", buffering=0) as file:
+        for piece in pieces:
+            file.write(piece)
+            while not (read and read[-1] == growing.stat().st_size):
+                read = [size for size, _ in hashes._read.values()]
+                time.sleep(0.001)
+        file.write(b"the end")
+        (tmp_path / "toc.dat").write_bytes(b"short")
+    whole = b"".join(pieces) + b"the end"
+    assert backup_files.hash_files(hashes) == [
+        backup_files.FileEntry("dump/1.dat.gz", len(whole), hashlib.sha256(whole).hexdigest()),
+        backup_files.FileEntry("toc.dat", 5, hashlib.sha256(b"short").hexdigest()),
+    ]
+
+
 def test_killed_while_dumping(small, settings_for, tmp_path):
     """After kill -9 of us there is no backup, only a hidden remainder that nobody takes for one."""
     code = f"""
