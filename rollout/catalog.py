@@ -25,7 +25,9 @@ CATALOG_SQL = Path(__file__).parent / "sql" / "catalog.sql"
 SURROUNDINGS = ("owner", "acl", "comment")
 """What is not part of an object's definition, though it must not change behind its owner's back either."""
 
-TUNING = ("options", "replica_identity", "statistics", "storage")
+TUNING = (
+    "options", "toast_options", "access_method", "replica_identity", "statistics", "storage", "compression",
+)  # fmt: skip
 """What operators may set on tables, columns and indexes for speed and replication; a view's options are its meaning."""
 
 _ELEMENT = re.compile(r"'(?:[^']|'')*'::character varying")

@@ -20,6 +20,7 @@ from rollout.checks import (  # noqa: F401 - they register
     preflight,
     rejected_rows,
     remembered,
+    rights,
     security,
     seeds,
     sign_in,

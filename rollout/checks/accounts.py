@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from rollout.checks import seeds
+from rollout.checks import seeds, sign_in
 from rollout.checks.registry import Area, Subject, check
 from rollout.findings import ERROR, WARNING, Finding
 from rollout.messages import say
@@ -51,6 +51,29 @@ def feishu_accounts_agree(subject: Subject) -> Iterator[Finding]:
                 f"SELECT a.user_id, a.provider_account_id, f.user_id, f.open_id FROM user_accounts AS a {source};",
                 WARNING,
             )
+
+
+# The run's own record: what there was when sign-in accounts were made.
+_ACCOUNTS_THEN = text(
+    "SELECT (record::json ->> 'accounts_total')::bigint FROM rollout.runs WHERE command = 'users upgrade' AND ok"
+    " AND record::json ->> 'dry_run' = 'false' ORDER BY number DESC LIMIT 1"
+)
+
+
+@check(Area.DATA, needs=("table user_accounts",))
+def accounts_are_still_there(subject: Subject) -> Iterator[Finding]:
+    """Not most sign-in accounts are gone since `tool users upgrade` made them (a warning)."""
+    then = subject.connection.execute(_ACCOUNTS_THEN).scalar() if subject.remembers else None
+    if not then or then <= sign_in.FEW:
+        return
+    now = subject.connection.exec_driver_sql("SELECT count(*) FROM user_accounts").scalar_one()
+    if now < then / 2:
+        yield Finding(
+            "user_accounts",
+            say("{now} sign-in accounts are left of {then}", now=now, then=then),
+            say("`tool users upgrade` makes those that are missing; other ones are in a backup (`tool backup list`)."),
+            WARNING,
+        )
 
 
 REQUIRED = {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from rollout import plan
+from rollout.checks.legacy import KEYS
 from rollout.checks.registry import Area, Subject, check
 from rollout.database import identifier, in_text, quote
 from rollout.findings import ERROR, WARNING, Finding
@@ -77,7 +78,7 @@ def initial_rows(subject: Subject, rows: InitialRows) -> Iterator[Finding]:
     source = f"FROM {subject.rows('users')} AS u WHERE {rows.missing}"
     missing = subject.connection.exec_driver_sql(f"SELECT count(*) {source}").scalar_one()
     early = missing if missing and subject.in_upgrade else 0
-    upgrade = _upgrade(subject, rows.table) if missing and not subject.in_upgrade else None
+    upgrade = upgrade_of(subject, rows.table) if missing and not subject.in_upgrade else None
     if upgrade is not None:
         condition = _CERTAIN.format(column="u.created_at", seen=_SEEN.format(row="u"))
         if rows.roles:
@@ -103,7 +104,7 @@ def _some_are_missing(subject: Subject, rows: InitialRows) -> bool:
     return bool(count)
 
 
-def _upgrade(subject: Subject, table: str) -> dict[str, Any] | None:
+def upgrade_of(subject: Subject, table: str) -> dict[str, Any] | None:
     """Return when the family of a table was last upgraded, and what that upgrade saw; None where nothing tells."""
     if not subject.remembers:
         return None
@@ -134,13 +135,14 @@ _REFERENCES = re.compile(r"FOREIGN KEY \((?P<columns>[^)]+)\) REFERENCES (?P<tab
 
 @dataclass(frozen=True)
 class Reference:
-    """One foreign key of one column: ``name`` of the finding, and what refers to what."""
+    """One foreign key of one column: ``name`` and ``severity`` of the finding, and what refers to what."""
 
     name: str
     table: str
     column: str
     referred: str
     key: str
+    severity: str = ERROR
 
     @property
     def orphans(self) -> str:
@@ -153,7 +155,7 @@ class Reference:
 
 @check(Area.DATA)
 def references_lead_somewhere(subject: Subject) -> Iterator[Finding]:
-    """No foreign key of ours has an orphan, also where triggers were off."""
+    """No foreign key of ours has an orphan, also where triggers were off (of the legacy core's: a warning)."""
     together: dict[tuple[bool, str, str], list[Reference]] = {}
     for key, definition in subject.manifest.objects.items():
         match = _REFERENCES.match(str(definition.get("definition", "")))
@@ -171,6 +173,10 @@ def references_lead_somewhere(subject: Subject) -> Iterator[Finding]:
             )
             continue
         together.setdefault((subject.is_sampled(one.table), one.referred, one.key), []).append(one)
+    for table, column, referred, key in () if subject.revision is None or subject.is_ours("table users") else KEYS:
+        one = Reference(f"{table}.{column}", table, column, referred, key, WARNING)
+        if {f"column {table}.{column}", f"column {referred}.{key}"} <= subject.catalog.keys():
+            together.setdefault((subject.is_sampled(table), referred, key), []).append(one)
     # Tables that are sampled come last: they change how the rest of the check is planned.
     for _, references in sorted(together.items(), key=lambda item: item[0]):
         yield from _orphans(subject, references)
@@ -188,9 +194,8 @@ def _orphans(subject: Subject, references: list[Reference]) -> Iterator[Finding]
         f" AND NOT EXISTS (SELECT FROM {referred} p WHERE p.{key} = r.value) GROUP BY 1 ORDER BY 1"
     )
     for number, count in counts.all():
-        yield Finding(
-            references[number].name, say("{count} row(s) refer to nothing", count=count), references[number].orphans
-        )
+        one = references[number]
+        yield Finding(one.name, say("{count} row(s) refer to nothing", count=count), one.orphans, one.severity)
 
 
 @check(Area.DATA)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from rollout.checks.legacy import NEEDED
+from rollout.checks.legacy import KEYS, NEEDED
 from rollout.checks.registry import Area, Subject, check
 from rollout.database import VERSION_TABLE, identifier
 from rollout.findings import ERROR, WARNING, Finding
@@ -90,6 +90,8 @@ def _wrong_with(row: Any) -> Iterator[tuple[str, str]]:
 _UNIQUE = (
     ("users", ("email",)),
     ("users", ("username",)),
+    ("roles", ("id",)),
+    ("tenants", ("id",)),
     ("profiles", ("user_id",)),
     ("user_roles", ("user_id", "role_id")),
 )
@@ -98,7 +100,7 @@ _UNIQUE = (
 
 @check(Area.STRUCTURE)
 def legacy_rows_are_guarded(subject: Subject) -> Iterator[Finding]:
-    """Others' legacy core has unique keys, needed columns are NOT NULL, no rule swallows rows (warnings)."""
+    """Others' legacy core has its keys, is logged, shows its rows; needed columns are NOT NULL (else warnings)."""
     if subject.revision is None or subject.is_ours("table users"):
         return  # not there yet, or compared with our own definition
     for table, columns in _UNIQUE:
@@ -112,6 +114,9 @@ def legacy_rows_are_guarded(subject: Subject) -> Iterator[Finding]:
                 WARNING,
             )
     yield from _nullable(subject)
+    yield from _states(subject)
+    for table, column, other, referred in KEYS:
+        yield from _key(subject, table, column, f"{other}({referred})")
     for key, found in subject.catalog.items():
         if key.startswith("rule ") and found["table"] in NEEDED and " DO INSTEAD " in f"{found['definition']} ":
             yield Finding(
@@ -135,6 +140,54 @@ def _is_unique(found: Definition, table: str, columns: tuple[str, ...]) -> bool:
     # lower(email) keeps the address unique too, and more than that.
     names = {re.sub(r"^lower\(\(?(\w+)\)?.*", r"\1", part) for part in one[1].split(", ")}
     return names == {*columns} and (one[2] is None or one[2].endswith(" IS NOT NULL)"))
+
+
+def _states(subject: Subject) -> Iterator[Finding]:
+    """Yield tables of the core that a crash empties, whose rows only their owner sees, or that the catalog belies."""
+    with_policy = {found["table"] for key, found in subject.catalog.items() if key.startswith("policy ")}
+    for table in NEEDED:
+        found = subject.catalog.get(f"table {table}", {})
+        if found.get("catalog_edited"):
+            yield Finding(
+                table,
+                say("somebody edited pg_class: the server overlooks its indexes, triggers or checks"),
+                say("`tool backup list`, then `tool restore PATH`: a copy has whole catalogs."),
+            )
+        if found.get("persistence", "p") != "p":
+            yield Finding(
+                table, say("it is not logged: a crash empties it"), f"ALTER TABLE {table} SET LOGGED;", WARNING
+            )
+        if found.get("row_security") and table not in with_policy:
+            yield Finding(
+                table,
+                say("row security hides all its rows from everybody but its owner: it has no policy"),
+                f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY;",
+                WARNING,
+            )
+
+
+def _key(subject: Subject, table: str, column: str, other: str) -> Iterator[Finding]:
+    """Yield a foreign key of the core that is gone or switched off."""
+    there = [
+        one
+        for one in subject.catalog.values()
+        if (one.get("table"), one.get("type"), one.get("columns")) == (table, "f", [column])
+        and f" REFERENCES {other}" in str(one["definition"])
+    ]
+    if f"column {table}.{column}" not in subject.catalog or any(not _is_off(one) for one in there):
+        return
+    enable = " ".join(f"ALTER TABLE {one} ENABLE TRIGGER ALL;" for one in (table, other.partition("(")[0]))
+    yield Finding(
+        f"{table}.{column}",
+        say("no foreign key sees to it that it leads to {other}", other=other),
+        enable if there else f"ALTER TABLE {table} ADD FOREIGN KEY ({column}) REFERENCES {other};",
+        WARNING,
+    )
+
+
+def _is_off(found: Definition) -> bool:
+    """Tell whether a foreign key's triggers do not fire."""
+    return bool(found.get("triggers_off") or found.get("triggers_edited"))
 
 
 def _nullable(subject: Subject) -> Iterator[Finding]:

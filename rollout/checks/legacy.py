@@ -36,6 +36,14 @@ NEEDED_LABELS = {
 }
 """Labels of enum types that our revisions and imports read or write."""
 
+KEYS = (
+    ("users", "tenant_id", "tenants", "id"),
+    ("user_roles", "user_id", "users", "id"),
+    ("user_roles", "role_id", "roles", "id"),
+    ("profiles", "user_id", "users", "id"),
+)
+"""Foreign keys of the legacy core that rows of ours and imports count on: (table, column, other table, its column)."""
+
 REFERENCED = ("users", "cases")
 """Tables whose ``id`` our foreign keys refer to."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from rollout import history, plan
+from rollout.adopt import LEGACY_MARK
 from rollout.checks.registry import Area, Subject, check
 from rollout.findings import WARNING, Finding
 from rollout.messages import say
@@ -87,6 +88,27 @@ def _some(revisions: list[str]) -> str:
     return ", ".join(revisions[:3]) + (", …" if revisions[3:] else "")
 
 
+# What `people` counted, the first upgrade found: users who were there before us.
+_FOUND_USERS = text(
+    "SELECT run_id FROM rollout.runs WHERE command = 'migrate' AND ok AND from_revision IS NULL"
+    " AND (record::json -> 'people' ->> 'users')::bigint > 0 ORDER BY number LIMIT 1"
+)
+
+
+@check(Area.STRUCTURE)
+def what_was_there_is_remembered(subject: Subject) -> Iterator[Finding]:
+    """Where the first upgrade found users, their table is remembered as there before us: a rollback never drops it."""
+    if not subject.remembers or subject.revision is None or LEGACY_MARK in subject.preexisting:
+        return
+    run = subject.connection.execute(_FOUND_USERS).scalar()
+    if run is not None:
+        problem = say(
+            "it no longer says that users was there before us, as run {run} found: a rollback would take it for ours",
+            run=run,
+        )
+        yield Finding("rollout.preexisting_objects", problem, _from_a_backup())
+
+
 _NO_RUNS = text(
     "SELECT NOT EXISTS (SELECT FROM rollout.runs) AND has_sequence_privilege('rollout.runs_number_seq', 'SELECT')"
 )
@@ -106,7 +128,10 @@ def past_runs_are_as_written(subject: Subject) -> Iterator[Finding]:
     if empty and subject.connection.execute(_NUMBERS_WERE_GIVEN).scalar_one():
         yield Finding(
             "rollout.runs",
-            say("the record of past runs was emptied: `tool rollback --to before-last-run` does not know the last run"),
+            say(
+                "it holds no run, though one was begun (emptied, or that one was never written):"
+                " `tool rollback --to before-last-run` does not know the last run"
+            ),
             say("Past runs also stand in the reports (ROLLOUT_DIR) and in backups; name the revision: --to REVISION."),
             WARNING,
         )

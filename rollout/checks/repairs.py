@@ -75,9 +75,13 @@ def surrounding(key: str, field: str, expected: Definition) -> str:
         return f"COMMENT ON {kind.upper()} {name} IS {_literal(expected.get('comment'))};"
     if field == "replica_identity":
         return f"ALTER TABLE {name} REPLICA IDENTITY DEFAULT;"
+    if field == "access_method":
+        return f"ALTER TABLE {name} SET ACCESS METHOD heap;"
     if kind == "column":
         table, _, column = name.rpartition(".")
         name = f"{table} ALTER COLUMN {column}"
+        if field == "compression":
+            return f"ALTER TABLE {name} SET COMPRESSION default;"
         if field == "statistics":
             return f"ALTER TABLE {name} SET STATISTICS -1;"
         kind = "table"

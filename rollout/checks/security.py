@@ -77,7 +77,7 @@ def secrets_are_private(subject: Subject) -> Iterator[Finding]:
                 f"REVOKE SELECT ON {table} FROM PUBLIC;"
                 if by_table
                 else f"REVOKE SELECT ({column}) ON {table} FROM PUBLIC;",
-                ERROR if _is_ours(subject, f"column {table}.{column}") else WARNING,
+                ERROR if is_ours(subject, f"column {table}.{column}") else WARNING,
             )
         for view in by_views:
             yield Finding(
@@ -88,7 +88,7 @@ def secrets_are_private(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def _is_ours(subject: Subject, key: str) -> bool:
+def is_ours(subject: Subject, key: str) -> bool:
     """Tell whether we made a column; what was there before us is not for us to forbid."""
     known = key in subject.manifest
     return known and subject.is_ours(key) and not subject.manifest.was_there(key, subject.preexisting)
@@ -122,35 +122,6 @@ def new_tables_are_private(subject: Subject) -> Iterator[Finding]:
     """Nobody who owns our tables or users has default privileges that let everybody read new tables (a warning)."""
     owners = {subject.catalog[key]["owner"] for key in _tables(subject)}
     yield from _open_defaults(subject, sorted(owners), WARNING)
-
-
-_PUBLIC_RIGHTS = text(
-    """
-SELECT c.relname, string_agg(DISTINCT g.privilege_type, ', ' ORDER BY g.privilege_type) AS rights
-FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace
-CROSS JOIN LATERAL (
-    SELECT g.* FROM aclexplode(c.relacl) AS g
-    UNION ALL SELECT g.* FROM pg_attribute a, aclexplode(a.attacl) AS g WHERE a.attrelid = c.oid AND NOT a.attisdropped
-) AS g
-WHERE n.nspname = 'public' AND c.relname = ANY(:relations) AND g.grantee = 0
-GROUP BY 1 ORDER BY 1
-"""
-)
-
-
-@check(Area.SECURITY)
-def our_tables_are_not_everybodys(subject: Subject) -> Iterator[Finding]:
-    """Nobody gave everybody (PUBLIC) rights on a table, view or sequence of ours (a warning)."""
-    keys = [key for key in subject.manifest.objects if key.startswith(("table ", "view ", "sequence "))]
-    names = [key.partition(" ")[2] for key in keys if _is_ours(subject, key)]
-    for relation, rights in subject.connection.execute(_PUBLIC_RIGHTS, {"relations": names}):
-        yield Finding(
-            relation,
-            say("everybody (PUBLIC) has rights on it: {rights}", rights=rights),
-            f"REVOKE ALL ON {relation} FROM PUBLIC;",
-            WARNING,
-        )
 
 
 _TRIGGERS_OFF = text(

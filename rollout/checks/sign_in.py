@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-_NEEDS = ("table users", "column users.password_hash", "column users.email")
+_NEEDS = ("table users", "column users.password_hash", "column users.email", "column users.phone_number")
 
 # Of type char, blanks at the end do not count: quicker than btrim().
 _PEOPLE = """
 SELECT count(*) AS users, count(*) FILTER (WHERE password_hash::bpchar <> '') AS with_password,
        count(*) FILTER (WHERE email::bpchar <> '') AS with_email,
+       count(*) FILTER (WHERE phone_number::bpchar <> '') AS with_phone,
        coalesce(min(password_hash COLLATE "C") = max(password_hash COLLATE "C"), true) AS one_password
 FROM {users} AS u
 """
@@ -45,7 +46,7 @@ FEW = 10
 
 
 def people(connection: Connection, users: str = "users") -> dict[str, Any]:
-    """Count the users, and those who have a password and an e-mail address: an upgrade's record keeps it."""
+    """Count the users, those with a password, an e-mail address, a phone number: an upgrade's record keeps it."""
     return dict(connection.exec_driver_sql(_PEOPLE.format(users=users)).mappings().one())
 
 
@@ -67,6 +68,7 @@ def _before(subject: Subject) -> dict[str, Any]:
             "emails": known["with_email"],
             "with_email": known["with_email"] / total,
             "with_password": known["with_password"] / total,
+            "phones": known.get("with_phone", 0),
         }
     seen = {row.attname: row for row in subject.connection.execute(_STATISTICS)}
     if seen.keys() != {"email", "password_hash"}:
@@ -82,7 +84,7 @@ def _before(subject: Subject) -> dict[str, Any]:
 
 @check(Area.DATA, needs=_NEEDS)
 def people_can_sign_in(subject: Subject) -> Iterator[Finding]:
-    """Users, their passwords and e-mail addresses did not vanish (single empty passwords are a warning)."""
+    """Users, their passwords, e-mail addresses, phone numbers did not vanish (a single empty password: a warning)."""
     if subject.in_upgrade:
         return  # there, the proof that nothing that existed changed sees every byte
     now = people(subject.connection, subject.rows("users"))
@@ -113,7 +115,7 @@ def people_can_sign_in(subject: Subject) -> Iterator[Finding]:
 
 
 def _addresses(now: dict[str, Any], then: dict[str, Any], hint: str, *, sampled: bool) -> Iterator[Finding]:
-    """Yield what became of the e-mail addresses of many users."""
+    """Yield what became of the e-mail addresses and phone numbers of many users."""
     total, left, had = now["users"], now["with_email"], then.get("emails", 0)
     if left / total < then.get("with_email", 0) / 2:
         yield Finding("users.email", say("{count} users have no e-mail address", count=total - left), hint)
@@ -122,6 +124,10 @@ def _addresses(now: dict[str, Any], then: dict[str, Any], hint: str, *, sampled:
     elif not sampled and left < _MOST * had <= total:
         problem = say("{count} users had an e-mail address at the upgrade, {now} do", count=had, now=left)
         yield Finding("users.email", problem, hint, WARNING)
+    had, left = then.get("phones", 0), now["with_phone"]
+    if not sampled and left < had / 2:  # in numbers, not shares: who is imported has none
+        problem = say("{count} users had a phone number at the upgrade, {now} do", count=had, now=left)
+        yield Finding("users.phone_number", problem, hint, WARNING)
 
 
 @check(Area.DATA, needs=("table user_accounts", "column users.email"))

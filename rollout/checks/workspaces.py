@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rollout.checks.data import INITIAL_ROWS, TYPE_BY_ROLES, initial_rows
+from rollout.checks.data import HAS_ROLE, INITIAL_ROWS, TYPE_BY_ROLES, initial_rows, upgrade_of
 from rollout.checks.registry import Area, Subject, check
 from rollout.findings import WARNING, Finding
 from rollout.messages import say
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NEEDS = ("column users.workspace_id", "column users.account_type", "table workspace_mappings")
+
+_MOST = 10
+"""Up to here, how many workspaces are for show is their operator's business."""
 
 _SETTLED = ("user", "lawyer", "admin")
 """New users are ``pending`` or ``lawyer_pending`` until somebody decides: no type of theirs is wrong."""
@@ -51,14 +54,47 @@ def every_user_has_a_workspace(subject: Subject) -> Iterator[Finding]:
 
 @check(Area.DATA, needs=_NEEDS)
 def workspaces_agree(subject: Subject) -> Iterator[Finding]:
-    """A user's workspace id is the one of the mapping; demo workspaces may be another's."""
+    """A user's workspace id is the one of the mapping; a demo workspace may be a demo account's (else a warning)."""
     count = sum(row.different for row in _overview(subject) if not row.unmapped and not row.is_demo)
+    if any(row.different and row.is_demo for row in _overview(subject)) and "table demo_accounts" in subject.catalog:
+        yield from _demos_of_nobody(subject)
     if count:
         yield Finding(
             "workspace_mappings.workspace_id",
             say("{count} mapping(s) name another workspace than their user", count=count),
             "SELECT u.id, u.workspace_id, m.workspace_id FROM users u JOIN workspace_mappings m"
             " ON m.user_id = u.id AND NOT m.is_demo AND m.workspace_id IS DISTINCT FROM u.workspace_id;",
+        )
+
+
+def _demos_of_nobody(subject: Subject) -> Iterator[Finding]:
+    """Yield demo workspaces that are neither their user's nor a demo account's."""
+    source = (
+        "FROM workspace_mappings m JOIN users u ON u.id = m.user_id WHERE m.is_demo"
+        " AND m.workspace_id IS DISTINCT FROM u.workspace_id"
+        " AND NOT EXISTS (SELECT FROM demo_accounts d WHERE d.workspace_id = m.workspace_id)"
+    )
+    count = subject.connection.exec_driver_sql(f"SELECT count(*) {source}").scalar_one()
+    if count:
+        yield Finding(
+            "workspace_mappings.workspace_id",
+            say("{count} demo workspace(s) are neither their user's nor a demo account's", count=count),
+            f"SELECT u.id, u.workspace_id, m.workspace_id {source};",
+            WARNING,
+        )
+
+
+@check(Area.DATA, needs=_NEEDS)
+def workspaces_are_no_demos(subject: Subject) -> Iterator[Finding]:
+    """Not most workspaces are marked as demo ones (a warning): the upgrade gave users real ones."""
+    mapped = sum(row.users for row in _overview(subject) if not row.unmapped)
+    demos = sum(row.users for row in _overview(subject) if row.is_demo)
+    if demos > mapped / 2 and mapped > _MOST:
+        yield Finding(
+            "workspace_mappings.is_demo",
+            say("{count} of {total} workspaces are marked as demo ones", count=demos, total=mapped),
+            "SELECT * FROM workspace_mappings WHERE is_demo;",
+            WARNING,
         )
 
 
@@ -124,16 +160,18 @@ def account_types_agree_with_roles(subject: Subject) -> Iterator[Finding]:
     pending = sum(
         row.users
         for row in _overview(subject)
-        if row.account_type == "pending" and row.workspace_type in {"lawyer", "admin"} and not row.is_demo
+        if row.account_type not in _SETTLED and row.workspace_type in {"lawyer", "admin"} and not row.is_demo
     )
     if pending and not any(row.account_type in _SETTLED for row in _overview(subject)):
         yield Finding(
             "users.account_type",
             say("all users are pending, also {count} with a workspace for lawyers or admins", count=pending),
             "UPDATE users u SET account_type = m.workspace_type FROM workspace_mappings m"
-            " WHERE m.user_id = u.id AND u.account_type = 'pending' AND NOT m.is_demo;",
+            " WHERE m.user_id = u.id AND u.account_type IN ('pending', 'lawyer_pending') AND NOT m.is_demo;",
             WARNING,
         )
+    elif any(row.account_type not in _SETTLED and row.expected != "user" for row in _overview(subject)):
+        yield from _pending_again(subject)
     for found, expected, count in _wrong(subject, "account_type"):
         yield Finding(
             "users.account_type",
@@ -145,6 +183,29 @@ def account_types_agree_with_roles(subject: Subject) -> Iterator[Finding]:
             ),
             f"UPDATE users u SET account_type = '{expected}'"
             f" WHERE account_type = '{found}' AND {TYPE_BY_ROLES} = '{expected}';",
+            WARNING,
+        )
+
+
+# An hour older than the upgrade, user and role: the upgrade saw them, and gave the type.
+_SET_BACK = (
+    "FROM users u WHERE account_type IN ('pending', 'lawyer_pending') AND created_at <= {moment} AND "
+    + HAS_ROLE.format(roles="'Lawyer', 'Admin'", since=" AND ur.assigned_at <= {moment}")
+)
+
+
+def _pending_again(subject: Subject) -> Iterator[Finding]:
+    """Yield lawyers and admins of before the upgrade who are pending, though the upgrade gave them their type."""
+    upgrade = upgrade_of(subject, "workspace_mappings")
+    if upgrade is None or subject.in_upgrade or "column users.account_type" in subject.preexisting:
+        return
+    source = _SET_BACK.format(moment=f"timestamptz '{upgrade['moment'].isoformat()}' - interval '1 hour'")
+    count = subject.connection.exec_driver_sql(f"SELECT count(*) {source}").scalar_one()
+    if count:
+        yield Finding(
+            "users.account_type",
+            say("{count} lawyer(s) and admin(s) of before the upgrade are pending again", count=count),
+            f"SELECT u.id, u.account_type {source};",
             WARNING,
         )
 

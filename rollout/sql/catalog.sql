@@ -34,10 +34,13 @@ UNION ALL
 SELECT CASE WHEN r.relkind IN ('v', 'm') THEN 'view ' ELSE 'table ' END || r.key, jsonb_build_object(
            'kind', r.relkind, 'persistence', r.relpersistence, 'row_security', r.relrowsecurity,
            'force_row_security', r.relforcerowsecurity, 'options', r.reloptions::text,
+           'toast_options', (SELECT o.reloptions::text FROM pg_class o WHERE o.oid = r.reltoastrelid),
+           'access_method', (SELECT m.amname FROM pg_am m WHERE m.oid = r.relam AND m.amname <> 'heap'),
            'replica_identity', r.relreplident, 'of_type', CASE WHEN r.reloftype <> 0 THEN format_type(r.reloftype, NULL) END,
            -- What these say is not there, the server does not look for: only an edited catalog contradicts them.
            'catalog_edited', CASE WHEN (NOT r.relhasindex AND EXISTS (SELECT FROM pg_index x WHERE x.indrelid = r.oid))
-               OR (NOT r.relhasrules AND r.relkind = 'v') OR (NOT r.relhastriggers AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = r.oid))
+               OR (r.relkind = 'v' AND (NOT r.relhasrules OR EXISTS (SELECT FROM pg_rewrite w
+                   WHERE w.ev_class = r.oid AND w.rulename = '_RETURN' AND w.ev_enabled <> 'O'))) OR (NOT r.relhastriggers AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = r.oid))
                OR r.relchecks <> (SELECT count(*) FROM pg_constraint k WHERE k.conrelid = r.oid AND k.contype = 'c') THEN true END,
            'inherited_by', (SELECT string_agg(inhrelid::regclass::text, ',' ORDER BY inhrelid::regclass::text)
                FROM pg_inherits WHERE inhparent = r.oid AND r.relkind <> 'p'), 'partition_of', (SELECT string_agg(inhparent::regclass::text, ',' ORDER BY inhseqno)
@@ -58,6 +61,7 @@ SELECT 'column ' || r.key || '.' || CASE WHEN a.attname ~ '^[a-z_][a-z0-9_$]*$' 
            'collation', (SELECT o.collname FROM pg_collation o JOIN pg_type t ON t.oid = a.atttypid
                WHERE o.oid = a.attcollation AND a.attcollation <> t.typcollation),
            'statistics', nullif(a.attstattarget, -1), 'options', a.attoptions::text,
+           'compression', nullif(to_jsonb(a) ->> 'attcompression', ''), -- from 14 on
            'storage', CASE WHEN r.relkind IN ('r', 'p') AND a.attstorage <> k.typstorage THEN a.attstorage END,
            'acl', a.attacl::text, 'comment', col_description(r.oid, a.attnum))
 FROM relations r
@@ -72,18 +76,27 @@ SELECT 'constraint ' || r.key || '.' || c.conname, jsonb_build_object(
                JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.attnum),
            -- DISABLE TRIGGER ALL switches off what keeps a foreign key; a constraint keeps only what its index keeps.
            -- Two triggers on each side keep it: fewer can only be a catalog that somebody edited.
-           -- So can be a trigger that calls something else, or at another event, than the constraint says.
+           -- So can be a trigger that calls something else, at another event or of another table, than the constraint says.
            'triggers_off', CASE WHEN c.contype = 'f' THEN (SELECT true FROM pg_trigger g WHERE g.tgconstraint = c.oid
                AND g.tgisinternal HAVING bool_or(g.tgenabled IN ('D', 'R') OR g.tgdeferrable AND NOT c.condeferrable)) END,
            'triggers_edited', CASE WHEN c.contype = 'f' AND r.relkind = 'r' THEN (SELECT true FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid
                WHERE g.tgconstraint = c.oid AND g.tgisinternal HAVING count(*) FILTER (
-                   WHERE f.oid < 16384 AND (f.proname::text, g.tgtype::int) IN (('RI_FKey_check_ins', 5), ('RI_FKey_check_upd', 17),
-                       ('RI_FKey_' || (SELECT name FROM actions WHERE action = c.confdeltype) || '_del', 9),
-                       ('RI_FKey_' || (SELECT name FROM actions WHERE action = c.confupdtype) || '_upd', 17))) < 4) END,
+                   WHERE f.oid < 16384 AND g.tgqual IS NULL AND g.tgattr::text = ''
+                     AND (f.proname::text, g.tgtype::int, g.tgrelid, g.tgconstrrelid) IN (
+                       ('RI_FKey_check_ins', 5, c.conrelid, c.confrelid), ('RI_FKey_check_upd', 17, c.conrelid, c.confrelid),
+                       ('RI_FKey_' || (SELECT name FROM actions WHERE action = c.confdeltype) || '_del', 9, c.confrelid, c.conrelid),
+                       ('RI_FKey_' || (SELECT name FROM actions WHERE action = c.confupdtype) || '_upd', 17, c.confrelid, c.conrelid))) < 4) END,
            'index_unusable', (SELECT true FROM pg_index x WHERE x.indexrelid = c.conindid AND c.contype IN ('p', 'u', 'x')
                AND NOT (x.indisvalid AND x.indisready AND x.indislive)),
            'index_does_not_keep_it', (SELECT true FROM pg_index x WHERE x.indexrelid = c.conindid AND c.contype IN ('p', 'u')
-               AND (NOT x.indisunique OR x.indimmediate = c.condeferrable OR x.indisprimary <> (c.contype = 'p'))),
+               AND (NOT x.indisunique OR x.indimmediate = c.condeferrable OR x.indisprimary <> (c.contype = 'p')
+                   OR (string_to_array(x.indkey::text, ' ')::int2[])[1:x.indnkeyatts] <> c.conkey
+                   OR x.indpred IS NOT NULL OR x.indexprs IS NOT NULL OR x.indoption::text ~ '[1-9]'
+                   OR EXISTS (SELECT FROM unnest(c.conkey, string_to_array(x.indcollation::text, ' '),
+                                  string_to_array(x.indclass::text, ' ')) AS k (attnum, order_by, class)
+                              JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.attnum
+                              JOIN pg_opclass o ON o.oid = k.class::oid
+                              WHERE a.attcollation <> k.order_by::oid OR NOT o.opcdefault))),
            'comment', obj_description(c.oid, 'pg_constraint'))
 FROM relations r JOIN pg_constraint c ON c.conrelid = r.oid AND c.contype IN ('p', 'u', 'f', 'c', 'x')
 UNION ALL

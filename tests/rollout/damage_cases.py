@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rollout.checks.legacy import KEYS, NEEDED, NEEDED_LABELS
 from rollout.checks.seeds import seeds
 from rollout.findings import ERROR, WARNING
 
@@ -81,6 +82,18 @@ def _tables(name: str, values: Definition, manifest: Manifest) -> Iterator[Case]
     for right in ("SELECT", "INSERT", "DELETE", "TRUNCATE", f"UPDATE ({column})"):
         yield Case("give to everybody", f"GRANT {right} ON {name} TO PUBLIC", of, WARNING, area="security")
     yield Case("change table options", f"ALTER TABLE {name} SET (fillfactor = 50)", of, WARNING)
+    yield Case(
+        "change access method",
+        "CREATE ACCESS METHOD other TYPE TABLE HANDLER heap_tableam_handler;"
+        f"ALTER TABLE {name} SET ACCESS METHOD other",
+        of,
+        WARNING,
+        since=15,
+    )
+    if any(key.startswith(f"column {name}.") and one["type"] == "jsonb" for key, one in manifest.objects.items()):
+        yield Case(
+            "change options of long values", f"ALTER TABLE {name} SET (toast.autovacuum_enabled = off)", of, WARNING
+        )
     yield Case("change replica identity", f"ALTER TABLE {name} REPLICA IDENTITY FULL", of, WARNING)
     yield Case(
         "change owner", f"CREATE ROLE stranger; ALTER TABLE {name} OWNER TO stranger", of, WARNING, area="security"
@@ -149,6 +162,7 @@ def _columns(name: str, values: Definition, manifest: Manifest) -> Iterator[Case
         yield Case("retype column", sql, of)
     if kind.startswith(("character varying", "text")):
         yield Case("change collation", f'{alter} TYPE {kind} COLLATE "POSIX"', of)
+        yield Case("change compression", f"{alter} SET COMPRESSION pglz", of, WARNING, since=14)
     yield from _nulls(name, values)
     yield from _defaults(name, values)
     if "comment" in values:
@@ -206,15 +220,20 @@ def _constraints(name: str, values: Definition, manifest: Manifest) -> Iterator[
         yield Case(kind, sql, of, since=since)
     if values["type"] in "pu":
         drop = f"ALTER TABLE {table} DROP CONSTRAINT {constraint} CASCADE; CREATE"
-        columns = ", ".join(values["columns"])
-        yield Case("index instead of constraint", f"{drop} UNIQUE INDEX {constraint} ON {table} ({columns})", of)
-        yield Case("plain index instead of constraint", f"{drop} INDEX {constraint} ON {table} ({columns})", of)
+        columns = values["columns"]
+        listed = ", ".join(columns)
+        yield Case("index instead of constraint", f"{drop} UNIQUE INDEX {constraint} ON {table} ({listed})", of)
+        yield Case("plain index instead of constraint", f"{drop} INDEX {constraint} ON {table} ({listed})", of)
         for field, value in (
             ("indisvalid", "false"),
             ("indisready", "false"),
             ("indisunique", "false"),
             ("indimmediate", "false"),
             ("indislive", "false"),
+            ("indkey", f"'{' '.join(['9'] * len(columns))}'"),
+            ("indoption", f"'{' '.join(['3'] * len(columns))}'"),
+            ("indcollation", f"'{' '.join(['950'] * len(columns))}'"),
+            ("indpred", "(SELECT indpred FROM pg_index WHERE indpred IS NOT NULL LIMIT 1)"),
         ):
             yield Case(f"constraint's {field}", _tamper(constraint, field, value), of)
     else:
@@ -239,6 +258,10 @@ def _constraints(name: str, values: Definition, manifest: Manifest) -> Iterator[
             ("function", "tgfoid = 'suppress_redundant_updates_trigger'::regproc", "check_ins"),
             ("function", "tgfoid = '\"RI_FKey_setdefault_upd\"'::regproc", "check_upd"),
             ("event", "tgtype = 9", "check_ins"),
+            ("table", "tgrelid = 'roles'::regclass", "check_ins"),
+            ("other table", "tgconstrrelid = 'roles'::regclass", "check_upd"),
+            ("column", "tgattr = '1'", "check_upd"),
+            ("condition", "tgqual = (SELECT tgqual FROM pg_trigger WHERE tgqual IS NOT NULL LIMIT 1)", "check_ins"),
         ):
             edited = f"""UPDATE pg_trigger SET {value} {keeps} '"RI_FKey_{function}"'::regproc"""
             yield Case(f"a key's trigger with another {field}", edited, of)
@@ -470,6 +493,8 @@ def _views(name: str, values: Definition, manifest: Manifest) -> Iterator[Case]:
             changed = query.replace(word, replacement, 1)
             yield Case("other query", f"CREATE OR REPLACE VIEW {name} AS {changed}", of)
     yield Case("rule hidden", f"UPDATE pg_class SET relhasrules = false WHERE oid = '{name}'::regclass", of)
+    off = f"UPDATE pg_rewrite SET ev_enabled = 'D' WHERE ev_class = '{name}'::regclass"
+    yield Case("rule disabled", off, of)
     yield Case("view option", f"ALTER VIEW {name} SET (security_barrier = true)", of)
     yield Case("view option", f"ALTER VIEW {name} SET (security_invoker = true)", of, since=15)
     yield Case("materialized view", f"DROP VIEW {name}; CREATE MATERIALIZED VIEW {name} AS {query}", of)
@@ -518,6 +543,59 @@ def _types(name: str, values: Definition, _manifest: Manifest) -> Iterator[Case]
     swapped = ";".join(f"ALTER TYPE {name} RENAME VALUE '{old}' TO '{new}'" for old, new in swaps)
     yield Case("labels in another order", swapped, of)
     yield Case("add label", f"ALTER TYPE {name} ADD VALUE 'OTHER' BEFORE '{labels[0]}'", of)
+
+
+def legacy(manifest: Manifest) -> Iterator[Case]:
+    """Yield damages to the legacy core that was there before us, as far as we need it."""
+    for table, columns in NEEDED.items():
+        yield Case("legacy table gone", f"DROP TABLE {table} CASCADE", (table,))
+        yield Case("legacy table renamed", f"ALTER TABLE {table} RENAME TO {table}_old", (table,))
+        yield Case(
+            "legacy table without key", f"ALTER TABLE {table} DROP CONSTRAINT {table}_pkey CASCADE", *_keyless(table)
+        )
+        yield Case("legacy rows hidden", f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY", (table,), WARNING)
+        if table in {"profiles", "user_roles"}:  # nothing refers to them
+            yield Case("legacy table not logged", f"ALTER TABLE {table} SET UNLOGGED", (table,), WARNING)
+        for event in ("INSERT", "UPDATE", "DELETE"):
+            rule = f"CREATE RULE r AS ON {event} TO {table} DO INSTEAD NOTHING"
+            yield Case("legacy rule", rule, (f"r on {table}",), WARNING)
+        for field in ("relhasindex", "relhastriggers"):
+            edited = f"UPDATE pg_class SET {field} = false WHERE oid = '{table}'::regclass"
+            yield Case(f"legacy {field}", edited, (table,))
+        for column in columns:
+            of, alter = (f"{table}.{column}",), f"ALTER TABLE {table}"
+            yield Case("legacy column gone", f"{alter} DROP COLUMN {column} CASCADE", of)
+            yield Case("legacy column renamed", f"{alter} RENAME COLUMN {column} TO {column}_old", of)
+            of_key = column in {"id", "user_id", "role_id"}
+            if manifest.objects[f"column {table}.{column}"].get("not_null") and not of_key:
+                yield Case("legacy column takes NULL", f"{alter} ALTER COLUMN {column} DROP NOT NULL", of, WARNING)
+    yield from _legacy_guards()
+
+
+def _legacy_guards() -> Iterator[Case]:
+    """Yield labels, indexes and foreign keys of the legacy core that are gone or off, and the orphans of these."""
+    for name, labels in NEEDED_LABELS.items():
+        for label in sorted(labels):
+            yield Case("legacy label gone", f"ALTER TYPE {name} RENAME VALUE '{label}' TO 'OTHER'", (name,))
+    for column in ("email", "username"):
+        yield Case("legacy index gone", f"DROP INDEX ix_users_{column}", (f"users.{column}",), WARNING)
+        tampered = _tamper(f"ix_users_{column}", "indisvalid", "false")
+        yield Case("legacy index invalid", tampered, (f"users.{column}",), WARNING)
+    for table, column, other, _ in KEYS:
+        of, alter = (f"{table}.{column}",), f"ALTER TABLE {table}"
+        yield Case("legacy key gone", f"{alter} DROP CONSTRAINT {table}_{column}_fkey", of, WARNING)
+        yield Case("legacy key off", f"{alter} DISABLE TRIGGER ALL", of, WARNING)
+        orphan = f"{REPLICA} UPDATE {table} SET {column} = gen_random_uuid() WHERE {ONE.format(table)}"
+        yield Case("legacy orphan", orphan, of, WARNING, "data")
+        yield Case("legacy orphans", f"{REPLICA} DELETE FROM {other}", of, WARNING, "data")
+
+
+def _keyless(table: str) -> tuple[tuple[str, ...], str]:
+    """Return what is named where a table of the legacy core has no primary key, and how severely."""
+    if table in {"users", "cases"}:
+        return (f"{table}.id",), ERROR
+    columns = {"profiles": "user_id", "user_roles": "role_id"}
+    return (f"{table}.{columns.get(table, 'id')}",), WARNING
 
 
 REPLICA = "SET LOCAL session_replication_role = replica;"
@@ -628,6 +706,25 @@ def _workspaces() -> Iterator[Case]:
         "wrong workspace type", "UPDATE workspace_mappings SET workspace_type = 'admin'",
         ("workspace_mappings.workspace_type",), WARNING, "business",
     )  # fmt: skip
+    for kind, sql, subject in (
+        ("workspaces are demos", "is_demo = true", "is_demo"),
+        (
+            "demo workspace of nobody",
+            f"is_demo = true, workspace_id = 'x' || user_id WHERE {ONE.format('workspace_mappings')}",
+            "workspace_id",
+        ),
+    ):
+        subjects = (f"workspace_mappings.{subject}",)
+        yield Case(kind, f"UPDATE workspace_mappings SET {sql}", subjects, WARNING, "data")
+    for kind, sql in (
+        ("lawyers are pending again", "'pending' WHERE account_type = 'lawyer'"),
+        (
+            "an admin is pending again",
+            "'pending' WHERE id = (SELECT id FROM users WHERE account_type = 'admin' LIMIT 1)",
+        ),
+        ("everybody is about to be a lawyer", "'lawyer_pending'"),
+    ):
+        yield Case(kind, f"UPDATE users SET account_type = {sql}", ("users.account_type",), WARNING, "business")
     yield Case(
         "wrong account type", "UPDATE users SET account_type = 'admin'", ("users.account_type",), WARNING, "business"
     )

@@ -42,6 +42,15 @@ MENDED = {
     "DROP INDEX ix_users_username": ("users.username", WARNING),
     "ALTER TABLE profiles DROP CONSTRAINT profiles_pkey": ("profiles.user_id", WARNING),
     "ALTER TABLE users ALTER COLUMN password_hash DROP NOT NULL": ("users.password_hash", WARNING),
+    "ALTER TABLE user_roles SET UNLOGGED": ("user_roles", WARNING),
+    "ALTER TABLE users ENABLE ROW LEVEL SECURITY": ("users", WARNING),
+    "ALTER TABLE user_roles DROP CONSTRAINT user_roles_role_id_fkey": ("user_roles.role_id", WARNING),
+    "ALTER TABLE profiles DISABLE TRIGGER ALL": ("profiles.user_id", WARNING),
+    "GRANT UPDATE (password_hash) ON users TO PUBLIC": ("users", WARNING),
+    "REVOKE INSERT, SELECT ON user_credits FROM CURRENT_USER": ("user_credits", WARNING),
+    "REVOKE USAGE, UPDATE ON SEQUENCE lawyer_levels_id_seq FROM CURRENT_USER": ("lawyer_levels_id_seq", WARNING),
+    "REVOKE SELECT ON users FROM CURRENT_USER": ("users", WARNING),
+    "ALTER TABLE users ALTER COLUMN workspace_id SET COMPRESSION pglz": ("users.workspace_id", WARNING),
     "CREATE TYPE t AS (user_id uuid, workspace_id varchar(50), workspace_type varchar(20), is_demo boolean,"
     " created_at timestamptz); ALTER TABLE workspace_mappings OF t": ("workspace_mappings", ERROR),
     "ALTER TABLE user_credits ALTER COLUMN user_id SET STATISTICS 0": ("user_credits.user_id", WARNING),
@@ -54,6 +63,8 @@ EDITED = {
     "ALTER TABLE user_credits ALTER COLUMN user_id SET (n_distinct = 1)": ("user_credits.user_id", WARNING),
     "UPDATE pg_class SET relhastriggers = false WHERE relname = 'user_credits'": ("user_credits", ERROR),
     "UPDATE pg_class SET relchecks = 0 WHERE relname = 'user_credits'": ("user_credits", ERROR),
+    "UPDATE pg_class SET relhastriggers = false WHERE relname = 'users'": ("users", ERROR),
+    "UPDATE pg_class SET relchecks = 0 WHERE relname = 'users'": ("users", ERROR),
     "UPDATE pg_attribute SET atthasdef = false WHERE attrelid = 'user_credits'::regclass AND attname = 'created_at'": (
         "user_credits.created_at",
         ERROR,
@@ -75,7 +86,7 @@ def _found(subject: Subject) -> list[Finding]:
     return verify.run_areas(replace(subject), [one for one in verify.VERIFIED if one is not Area.PERFORMANCE]).findings
 
 
-@pytest.mark.parametrize("sql", tried_once([*EDITED, *MENDED], keep=8))
+@pytest.mark.parametrize("sql", tried_once([*EDITED, *MENDED], keep=10))
 def test_a_damage_is_named(sql: str, subject: Subject) -> None:
     """Verify names the damaged object, as severely as it must, and nothing else."""
     assert _found(subject) == []
@@ -99,6 +110,9 @@ def test_the_hint_mends_it(sql: str, subject: Subject) -> None:
         "DROP INDEX ix_users_email; CREATE UNIQUE INDEX one ON users (email) WHERE email IS NOT NULL",
         "DROP INDEX ix_users_email; ALTER TABLE users ADD CONSTRAINT one UNIQUE (email)",
         "CREATE RULE r AS ON INSERT TO users DO ALSO NOTHING",
+        "ALTER TABLE users ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON users USING (true)",
+        "GRANT SELECT (username) ON users TO PUBLIC",
+        "REVOKE TRUNCATE ON user_credits FROM CURRENT_USER",
         f"GRANT SELECT ON {VERSION_TABLE} TO PUBLIC",
     ],
 )

@@ -40,7 +40,10 @@ OURS = [key for key, revision in MANIFEST.made_by.items() if revision != BASELIN
 CORE = [key for key, revision in MANIFEST.made_by.items() if revision == BASELINE]
 
 # feishu_auths was there before us in this database: its names are others'.
-LEGACY_CASES = [case for case in damage_cases.structure(MANIFEST, OURS) if "feishu_auths" not in case.sql]
+LEGACY_CASES = [
+    *(case for case in damage_cases.structure(MANIFEST, OURS) if "feishu_auths" not in case.sql),
+    *damage_cases.legacy(MANIFEST),
+]
 CREATED_CASES = [
     *damage_cases.structure(MANIFEST, CORE),
     *(case for case in damage_cases.structure(MANIFEST, OURS) if "feishu_auths" in case.sql),
@@ -242,6 +245,8 @@ NOT_MENDED = {
     "drop table", "rename table", "move table", "view instead of table", "table instead of view", "materialized view",
     "inherit from table", "add rule", "add policy", "view rule", "drop column", "rename column", "drop sequence",
     "a key's triggers gone", "rename sequence", "drop function", "rename function", "rename view column",
+    "legacy table gone", "legacy table renamed", "legacy column gone", "legacy column renamed", "legacy label gone",
+    "legacy relhasindex", "legacy relhastriggers", "legacy table without key",
     "view default", "function of the same name in pg_catalog", "indexes hidden", "rule hidden",
 }  # fmt: skip
 """Damages that no single statement takes back: rows are gone, or somebody must decide."""

@@ -440,6 +440,25 @@ def test_a_mass_of_addresses_that_went_is_said(migrated: Server, settings_for: S
     assert [subject for subject, _ in _found(_verified(settings_for(migrated)), WARNING)] == ["users.email"]
 
 
+@pytest.mark.parametrize(
+    ("sql", "subject", "severity"),
+    [
+        ("DELETE FROM rollout.preexisting_objects", "rollout.preexisting_objects", ERROR),
+        ("UPDATE users SET phone_number = NULL", "users.phone_number", WARNING),
+        ("DELETE FROM user_accounts", "user_accounts", WARNING),
+    ],
+)
+def test_what_runs_recorded_is_gone(
+    sql: str, subject: str, severity: str, migrated: Server, settings_for: SettingsFor
+) -> None:
+    """That users was there before us, phone numbers, sign-in accounts: runs recorded them, and they are missed."""
+    settings = settings_for(migrated)
+    upgrade_users(settings, Run("users upgrade"))
+    assert _verified(settings).findings == []
+    execute(migrated, sql)
+    assert subject in [named for named, _ in _found(_verified(settings), severity)]
+
+
 @pytest.mark.variant
 def test_a_check_that_takes_too_long_is_a_failure(migrated: Server, settings_for: SettingsFor) -> None:
     """A statement that runs into the timeout is an error that says so, and not the end of the others."""
