@@ -83,6 +83,14 @@ DAMAGES = [
     Damage(
         "our_tables_are_not_everybodys", "GRANT SELECT ON case_matching_stats TO PUBLIC", "case_matching_stats", WARNING
     ),
+    Damage("our_tables_are_not_everybodys", "GRANT DELETE ON user_roles TO PUBLIC", "user_roles", WARNING),
+    Damage("owners_keep_their_rights", "REVOKE ALL ON pagtive_projects FROM CURRENT_USER", "pagtive_projects", WARNING),
+    Damage(
+        "owners_keep_their_rights",
+        "REVOKE SELECT ON case_matching_stats FROM CURRENT_USER",
+        "case_matching_stats",
+        WARNING,
+    ),
     Damage(
         "sessions_fire_triggers",
         "DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I SET session_replication_role = replica', current_database());"
