@@ -154,7 +154,7 @@ def _status(run: Run, speak: Speaker) -> Iterator[str]:
     yield speak(say("healthy: {healthy}", healthy=speak.value(result.get("healthy"))))
     shown = (
         (say("size"), size(metrics.get("database_bytes"))),
-        (say("users"), metrics.get("users")),
+        (say("users"), _users(metrics, speak)),
         (say("connections"), f"{metrics.get('connections')} / {metrics.get('max_connections')}"),
         (say("longest transaction"), duration(metrics.get("longest_transaction_seconds"))),
         (say("lock waits"), metrics.get("lock_waits")),
@@ -170,6 +170,12 @@ def _status(run: Run, speak: Speaker) -> Iterator[str]:
             yield f"  {key}: {speak.value(metrics[key])}"
     for key, reason in metrics.get("unknown", {}).items():
         yield speak(say("  {name} is not known: {reason}", name=key, reason=reason))
+
+
+def _users(metrics: dict[str, Any], speak: Speaker) -> object:
+    """Say how many users there are, or about how many."""
+    users = metrics.get("users")
+    return say("about {number}", number=speak.value(users)) if "users" in metrics.get("estimated", ()) else users
 
 
 def _aged(seconds: float | None, proven: object) -> str:

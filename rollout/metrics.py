@@ -64,7 +64,8 @@ FROM pg_stat_activity WHERE datname = current_database()
 """
 
 _USERS = """
-SELECT c.reltuples, c.relpages, pg_relation_size(c.oid) / current_setting('block_size')::int AS pages
+SELECT c.reltuples, c.relpages, pg_relation_size(c.oid) / current_setting('block_size')::int AS pages,
+       pg_stat_get_live_tuples(c.oid) AS live
 FROM pg_class c WHERE c.oid = to_regclass('public.users') AND c.relkind = 'r'
 """
 
@@ -133,9 +134,12 @@ def _users(connection: Connection) -> dict[str, Any]:
     counts = connection.execute(text(query)).one()._asdict()
     if exact:
         return {**counts, "estimated": []}
+    # The server's own count first: a change that was rolled back leaves pages without users. It is gone after a crash.
     density = table.reltuples / table.relpages if table.relpages else counts["users"] / SAMPLED_PAGES
-    factor = density * table.pages / max(counts["users"], 1)
-    return {**{name: round(count * factor) for name, count in counts.items()}, "estimated": list(counts)}
+    users = table.live or density * table.pages
+    factor = users / max(counts["users"], 1)
+    estimates = {name: round(count * factor) for name, count in counts.items()}
+    return {**estimates, "users": round(users), "estimated": list(counts)}
 
 
 def _exists(connection: Connection, table: str) -> bool:

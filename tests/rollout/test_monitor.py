@@ -116,6 +116,19 @@ def test_large_tables_are_sampled(settings, monkeypatch):
     assert 8_000 < figures["users_without_workspace"] < 12_000
 
 
+def test_an_upgrade_that_was_rolled_back_leaves_as_many_users(settings, monkeypatch):
+    """A large table of which half is dead rows still has as many users, or so."""
+    monkeypatch.setattr(metrics, "SAMPLED_PAGES", 1)
+    execute(settings.target, "ANALYZE users")
+    with connected(settings.target) as connection:
+        connection.exec_driver_sql("ALTER TABLE users DISABLE TRIGGER USER")
+        for _ in range(3):
+            connection.exec_driver_sql("UPDATE users SET username = username || '!'")
+        connection.rollback()
+    assert "users" in look(settings).result["metrics"]["estimated"]
+    assert abs(look(settings).result["metrics"]["users"] - USERS) < USERS / 10
+
+
 def test_a_damaged_structure_is_unhealthy(settings):
     """A dropped index is named, with exit code 9 and the database untouched."""
     execute(settings.target, "DROP INDEX ix_user_credits_last_reset_date")
