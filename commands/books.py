@@ -9,6 +9,7 @@ import typer
 
 from commands.frame import Html, Json, command
 from rollout.messages import say
+from rollout.output import output
 from rollout.settings import load
 
 
@@ -55,7 +56,8 @@ def report(
         values = read(load(), run_id)
         run.result["report"] = values
         if html is not None:
-            html.write_text(render_html(values), encoding="utf-8")
+            with output(html) as page:
+                page.write(render_html(values))
 
 
 def checks(*, json: Json = False) -> None:

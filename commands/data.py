@@ -13,6 +13,7 @@ import typer
 from commands.frame import DryRun, Json, WrongUse, Yes, ask, command, target_of, where
 from rollout.errors import DatabaseUnavailable
 from rollout.messages import say
+from rollout.output import output
 from rollout.presentation import Speaker
 from rollout.run import Run
 from rollout.settings import Settings, load
@@ -199,8 +200,7 @@ def rejects(
             run.result["rejects"] = list(rows)
             return
         count = 0
-        with csv_file.open("w", encoding="utf-8", newline="") as file:
-            csv_file.chmod(0o600)
+        with output(csv_file, private=True) as file:
             writer = csv.writer(file)
             for count, row in enumerate(rows, start=1):
                 if count == 1:

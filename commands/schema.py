@@ -14,8 +14,9 @@ from commands.frame import Html, Json, On, To, WithUsers, WrongUse, Yes, ask, co
 from commands.talk import Talk
 from rollout.errors import RolloutError
 from rollout.messages import say
+from rollout.output import output
 from rollout.presentation import Speaker
-from rollout.settings import load, speaks_chinese
+from rollout.settings import Settings, load, speaks_chinese
 
 NO_CHECKS = {"passed": 0, "failed": 0, "warnings": 0}
 
@@ -67,19 +68,19 @@ def migrate(
                 hint=say("It is rollback or keep."),
             )
         settings = load()
-        _ask_without(where(settings), backup=not no_backup, proof=not no_proof, yes=yes)
+        _ask_without(settings, backup=not no_backup, proof=not no_proof, yes=yes)
         options = Options(to=to, backup=not no_backup, proof=not no_proof, on=on, deep=deep)
         work = accounts.WithUsers() if with_users else None
         upgrade(settings, run, replace(options, work=work, take_back=on_audit_failure == "rollback"))
 
 
-def _ask_without(place: str, *, backup: bool, proof: bool, yes: bool) -> None:
+def _ask_without(settings: Settings, *, backup: bool, proof: bool, yes: bool) -> None:
     """Ask before an upgrade that has no backup, or one that is not proven; raise ``WrongUse`` where it is not to be."""
     if not backup:
-        question = say("Upgrade {place} WITHOUT a backup?", place=place)
+        question = say("Upgrade {place} WITHOUT a backup?", place=where(settings))
         hint = say("Without --no-backup the upgrade begins with a backup.")
     elif not proof:
-        question = say("Upgrade {place} with a backup that has NOT been proven?", place=place)
+        question = say("Upgrade {place} with a backup that has NOT been proven?", place=where(settings))
         hint = say("Without --no-proof the backup is restored and compared.")
     else:
         return
@@ -156,13 +157,16 @@ def verify(
             if name not in known:
                 hint = say("One of: {areas}", areas=", ".join(known))
                 raise WrongUse(say("there is no area {name}", name=name), hint=hint)
-        try:
+        if html is None:
             check_all(load(), run, areas=area or [], at=at, deep=deep)
-        finally:
-            if html is not None:
-                from rollout.report import render_html, values_of
+            return
+        from rollout.report import render_html, values_of
 
-                html.write_text(render_html(values_of(run)), encoding="utf-8")
+        with output(html) as page:
+            try:
+                check_all(load(), run, areas=area or [], at=at, deep=deep)
+            finally:
+                page.write(render_html(values_of(run)))
 
 
 def status(*, json: Json = False) -> None:

@@ -144,7 +144,7 @@ def _checks(run: Run, speak: Speaker) -> Iterator[str]:
 def _status(run: Run, speak: Speaker) -> Iterator[str]:
     """Say in a few lines how the database is."""
     result = run.result
-    if "current_revision" not in result:
+    if not result.get("metrics"):  # nothing was looked at
         return
     metrics = result.get("metrics", {})
     yield speak(say("{place}: at {revision}", place=place(run), revision=revision_name(result["current_revision"])))

@@ -7,20 +7,17 @@ rolled back. Addresses are personal data: they are in the CSV only, which its ow
 from __future__ import annotations
 
 import csv
-import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
 from datamigrations.addresses import key
-from rollout.errors import ConfigurationError
-from rollout.messages import say
+from rollout.output import output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from typing import TextIO
 
     from datamigrations.job import Job
 
@@ -82,24 +79,6 @@ _COLLISIONS = " UNION ALL ".join(
 _COUNTED = f"SELECT kind, count(*) FROM ({_COLLISIONS}) AS q GROUP BY kind ORDER BY kind"
 
 
-def check_file(file: Path) -> None:
-    """Make the file, for its owner alone, before any work is done; raise ``ConfigurationError`` where it cannot be."""
-    try:
-        _open(file).close()
-    except OSError as error:
-        raise ConfigurationError(
-            say("{path} cannot be written: {reason}", path=file, reason=error.strerror or str(error)),
-            hint=say("Name another file with --csv."),
-        ) from error
-
-
-def _open(file: Path) -> TextIO:
-    """Open a file that only its owner may read."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    os.fchmod(descriptor, 0o600)
-    return os.fdopen(descriptor, "w", encoding="utf-8", newline="")
-
-
 def collect(job: Job, file: Path | None) -> None:
     """Put the plan into the run's result, and all of it into ``file``. Needs the merge of users.
 
@@ -110,7 +89,7 @@ def collect(job: Job, file: Path | None) -> None:
     listed: list[dict[str, Any]] = []
     taken = 0
     with ExitStack() as stack:
-        handle = stack.enter_context(_open(file)) if file is not None else None
+        handle = stack.enter_context(output(file, private=True)) if file is not None else None
         writer = csv.writer(handle) if handle is not None else None
         for number, row in enumerate(_stream(job)):
             if writer is not None:

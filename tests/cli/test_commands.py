@@ -298,6 +298,23 @@ def test_without_a_url(call, line):
     assert told(call(f"{line} --json"))["exit_code"] == 3
 
 
+TO_A_FILE = ["verify --area security --html", "pagtive rejects --csv", "pagtive plan --csv", "report {run} --html"]
+
+
+@pytest.mark.parametrize("line", tried_once(TO_A_FILE, keep=2))
+def test_a_file_that_cannot_be_written(call, migrated, database, tmp_path, line):
+    """Exit code 3, which file and why; with --json one object."""
+    fill(database, users=5)
+    run_id = query(migrated, "SELECT run_id FROM rollout.runs ORDER BY number DESC LIMIT 1")
+    line = f"{line.format(run=run_id)} {tmp_path / 'nowhere' / 'file'}"
+    result = call(line, migrated, SOURCE_DATABASE_URL=url_of(database))
+    assert result.exit_code == 3, result.output
+    assert f"error: {tmp_path / 'nowhere' / 'file'} cannot be written: No such file or directory" in result.stderr
+    assert "The database is untouched." in result.stderr
+    values = told(call(f"{line} --json", migrated, SOURCE_DATABASE_URL=url_of(database)))
+    assert (values["exit_code"], values["database"]) == (3, "untouched")
+
+
 ASKING = ["rollback --to levels", "adopt", "migrate --no-backup", "backup prune --keep 1", "pagtive undo 1234"]
 
 

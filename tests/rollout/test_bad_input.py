@@ -61,13 +61,19 @@ WRONG = [
 
 
 @pytest.mark.parametrize("bad", WRONG, ids=str)
-@pytest.mark.parametrize("name", ["migrate", "preflight", "verify"])
+@pytest.mark.parametrize("name", ["migrate", "preflight", "verify", "status"])
 def test_the_database_cannot_be_reached(postgres, command, tmp_path, name, bad):
-    """Wrong password, user, host, port, database: exit code 4, and which part of DATABASE_URL to look at."""
+    """Wrong password, user, host, port, database: exit code 4, and which part of DATABASE_URL to look at.
+
+    Nothing is said of a database that nobody has seen; of an upgrade there is a report.
+    """
     server = replace(postgres.server, parameters={**postgres.server.parameters, bad.name: bad.value})
     passwords = {server.parameters["password"], postgres.server.parameters["password"]}
     result = command(server, name)
     assert_one_line_each(result, tmp_path, passwords, code=bad.code, error=bad.error, hint=bad.hint)
+    reports = list((tmp_path / "var").glob("reports/*.html"))
+    assert len(reports) == (name == "migrate")
+    assert result.stdout.split() == [word for report in reports for word in ("report:", str(report))]
     values = values_of(command(server, name, "--json"))
     assert (values["exit_code"], values["database"], values["target"]) == (4, "untouched", None)
 
