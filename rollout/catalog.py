@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from rollout.messages import say
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -79,15 +81,53 @@ def surroundings_of(values: Definition) -> tuple[str, ...]:
     return SURROUNDINGS if "query" in values else (*SURROUNDINGS, *TUNING)
 
 
+_SAYS = {
+    "triggers_off": say("triggers that keep it are switched off"),
+    "triggers_edited": say("triggers that keep it are gone or were edited"),
+    "index_unusable": say("its index is invalid"),
+    "index_does_not_keep_it": say("its index was edited and no longer keeps it"),
+    "catalog_edited": say("pg_class was edited: the server overlooks its indexes, triggers, rules or checks"),
+    "unlogged": say("it is not logged: a crash empties it"),
+}
+"""What a field says that is there, or not: no value of its own."""
+
+
 def differences(expected: Definition, found: Definition) -> list[str]:
     """Return, field by field, how two definitions differ, as ``field: expected …, found …``, each in one line."""
-    lines = []
+    lines: list[str] = []
     for name in dict.fromkeys([*expected, *found]):
-        if expected.get(name) != found.get(name):
-            one, other = (" ".join(str(values.get(name, "none")).split()) for values in (expected, found))
-            begin = _where_they_differ(one, other)
-            lines.append(f"{name}: expected {_excerpt(one, begin)}, found {_excerpt(other, begin)}")
+        if expected.get(name) == found.get(name) or (name == "definition" and _only_the_body(expected, found)):
+            continue
+        if name in _SAYS and found.get(name) is True:
+            lines.append(_SAYS[name])
+            continue
+        one, other = (" ".join(str(values.get(name, "none")).split()) for values in (expected, found))
+        begin = _where_they_differ(one, other)
+        lines.append(
+            say(
+                "{field}: expected {expected}, found {found}",
+                field=name,
+                expected=_excerpt(one, begin),
+                found=_excerpt(other, begin),
+            )
+        )
     return lines
+
+
+def in_a_row(lines: Iterable[str]) -> str:
+    """Return messages as one, each in its language, with semicolons between them."""
+    first, *others = lines
+    for one in others:
+        first = say("{one}; {other}", one=first, other=one)
+    return first
+
+
+def _only_the_body(expected: Definition, found: Definition) -> bool:
+    """Tell whether the definitions of two functions differ in nothing but their body, which is a field of its own."""
+    body, other = str(expected.get("body") or ""), str(found.get("body") or "")
+    if not body or body == other:
+        return False
+    return str(expected["definition"]).replace(body, other) == found.get("definition")
 
 
 def _where_they_differ(one: str, other: str) -> int:

@@ -82,7 +82,7 @@ def _differences(subject: Subject, key: str, there: str, *, kept: bool) -> Itera
     if how and not _accept_the_same(subject, expected, found):
         yield Finding(
             name,
-            say("{kind} differs: {how}", kind=kind, how="; ".join(how)),
+            say("{kind} differs: {how}", kind=kind, how=catalog.in_a_row(how)),
             repairs.differing(key, expected, found, subject.catalog),
         )
     for field in catalog.surroundings_of(expected):

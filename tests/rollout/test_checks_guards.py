@@ -11,6 +11,7 @@ from rollout import verify
 from rollout.checks.registry import Area
 from rollout.database import VERSION_TABLE
 from rollout.findings import ERROR, WARNING
+from rollout.messages import in_chinese
 from tests.fixtures.tiers import tried_once
 
 if TYPE_CHECKING:
@@ -161,3 +162,35 @@ def test_rows_that_do_not_fit_are_named(sql: str, names: str, subject: Subject) 
     """Points without ledger, ledger without lawyer, and the upgrade's lawyers pending: warnings."""
     subject.connection.exec_driver_sql(sql)
     assert [(one.subject, one.severity) for one in _found(subject)] == [(names, WARNING)]
+
+
+BODY = "CREATE OR REPLACE FUNCTION lawsker_touch_updated_at() RETURNS trigger LANGUAGE plpgsql AS '{}'"
+NO_ROW = "BEGIN RETURN NULL; END"
+
+
+@pytest.mark.parametrize(
+    ("sql", "problem", "chinese"),
+    [
+        (
+            "ALTER TABLE lawyer_levels DISABLE TRIGGER ALL",
+            "constraint differs: triggers that keep it are switched off",
+            "维护它的触发器已被停用",
+        ),
+        (
+            BODY.format(NO_ROW),
+            f"function differs: body: expected BEGIN NEW.updated_at = now(); RETURN NEW; END, found {NO_ROW}",
+            f"实为 {NO_ROW}",
+        ),
+        (
+            "ALTER TABLE user_credits ALTER credits_weekly DROP NOT NULL, ALTER credits_weekly SET DEFAULT 2",
+            "column differs: default: expected 1, found 2; not_null: expected True, found False",
+            "default：应为 1，实为 2",
+        ),
+    ],
+)
+def test_how_it_differs_is_told_in_words(sql: str, problem: str, chinese: str, subject: Subject) -> None:
+    """Once, without names that only we know, and in Chinese too."""
+    subject.connection.exec_driver_sql(sql)
+    (found,) = _found(subject)
+    assert found.problem == problem
+    assert chinese in in_chinese(found.problem)
