@@ -165,6 +165,9 @@ def verify(
         with output(html) as page:
             try:
                 check_all(load(), run, areas=area or [], at=at, deep=deep)
+            except RolloutError as error:
+                run.failed(error)  # the page says so too
+                raise
             finally:
                 page.write(render_html(values_of(run)))
 

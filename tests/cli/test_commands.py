@@ -401,6 +401,7 @@ def test_findings_are_grouped_by_area(call, migrated, tmp_path):
     result = call(f"verify --html {page}", migrated)
     assert result.exit_code == 9
     html = page.read_text(encoding="utf-8")
+    assert re.search(r"exit code.* 9</small>", html)
     assert "缺失" in html[html.index("<h3>ix_user_credits_last_reset_date</h3>") : html.index("<svg")]
     assert "ix_user_credits_last_reset_date: index is missing" in html[html.index("<svg") :]
     lines = result.stdout.splitlines()
