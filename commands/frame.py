@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from contextlib import contextmanager
@@ -81,11 +82,25 @@ def command(name: str, *, as_json: bool, **defaults: Any) -> Iterator[Run]:
             run.failed(Bug())
         talk.stop()
         run.finish()
-        if as_json:
-            typer.echo(json.dumps(run.as_json(), ensure_ascii=False, default=str))
-        else:
-            render(run, speak)
+        with _heard_or_not():
+            if as_json:
+                typer.echo(json.dumps(run.as_json(), ensure_ascii=False, default=str))
+            else:
+                render(run, speak)
     raise typer.Exit(run.exit_code)
+
+
+@contextmanager
+def _heard_or_not() -> Iterator[None]:
+    """Go on where nobody reads the output to its end (``| head``): the exit code still tells how the run ended.
+
+    https://docs.python.org/3/library/signal.html#note-on-sigpipe
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def render(run: Run, speak: Speaker) -> None:

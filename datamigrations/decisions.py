@@ -51,7 +51,7 @@ def read(path: Path) -> tuple[str, list[dict[str, str]]]:
         raw = path.read_bytes()
         content = raw.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "UTF-8"
+        reason = error.strerror if isinstance(error, OSError) else say("not UTF-8")
         raise PreflightFailed(
             say("{path} cannot be read: {reason}", path=path, reason=reason), hint=say("Save it as CSV in UTF-8.")
         ) from error

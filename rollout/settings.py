@@ -118,7 +118,15 @@ def _environment() -> dict[str, str]:
     values: dict[str, str] = {}
     path = Path(".env")
     if path.is_file():
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            content = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else say("not UTF-8")
+            raise ConfigurationError(
+                say("{path} cannot be read: {reason}", path=path, reason=reason),
+                hint=say("Save it as UTF-8, readable for us."),
+            ) from error
+        for number, line in enumerate(content.splitlines(), start=1):
             text = line.strip().removeprefix("export ")
             if not text or text.startswith("#"):
                 continue

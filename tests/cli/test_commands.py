@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -296,6 +297,14 @@ def test_without_a_url(call, line):
     assert result.exit_code == 3
     assert "DATABASE_URL" in result.stderr
     assert told(call(f"{line} --json"))["exit_code"] == 3
+
+
+def test_nobody_reads_to_the_end(tmp_path):
+    """A pipe that is closed (``| head``) makes no failure of a run that ended well, and no noise."""
+    command = [sys.executable, PROJECT / "cli.py", "checks"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert (process.wait(60), process.stderr.read()) == (0, b"")
 
 
 TO_A_FILE = ["verify --area security --html", "pagtive rejects --csv", "pagtive plan --csv", "report {run} --html"]

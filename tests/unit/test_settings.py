@@ -179,6 +179,15 @@ def test_a_broken_line_of_dot_env_is_named_by_its_number(tmp_path):
     assert "secret" not in str(raised.value)
 
 
+def test_a_dot_env_file_of_another_encoding(tmp_path):
+    """What some editors put before the first line does no harm; another encoding than UTF-8 is said."""
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfDATABASE_URL=postgresql://u@h/dot\n")
+    assert load().target.database == "dot"
+    (tmp_path / ".env").write_bytes("DATABASE_URL=postgresql://用户@h/dot\n".encode("gbk"))
+    with pytest.raises(ConfigurationError, match=r"\.env cannot be read: not UTF-8"):
+        load()
+
+
 @pytest.mark.usefixtures("target")
 def test_our_files_go_to_var_of_the_working_directory(tmp_path):
     """``ROLLOUT_DIR`` is ./var where it is not set, and absolute from then on."""
