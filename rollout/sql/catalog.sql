@@ -58,8 +58,8 @@ SELECT 'column ' || r.key || '.' || CASE WHEN a.attname ~ '^[a-z_][a-z0-9_$]*$' 
                AND n.contype = 'n' AND n.conkey = ARRAY[a.attnum] AND NOT n.convalidated),
            'default', replace(pg_get_expr(d.adbin, d.adrelid),
                coalesce((SELECT call FROM pgcrypto), 'gen_random_uuid()'), 'gen_random_uuid()'), 'identity', a.attidentity, 'generated', a.attgenerated,
-           'collation', (SELECT o.collname FROM pg_collation o JOIN pg_type t ON t.oid = a.atttypid
-               WHERE o.oid = a.attcollation AND a.attcollation <> t.typcollation),
+           'collation', CASE WHEN a.attcollation <> k.typcollation
+               THEN coalesce((SELECT o.collname FROM pg_collation o WHERE o.oid = a.attcollation), 'unknown') END,
            'statistics', nullif(a.attstattarget, -1), 'options', a.attoptions::text,
            'compression', nullif(to_jsonb(a) ->> 'attcompression', ''), -- from 14 on
            'storage', CASE WHEN r.relkind IN ('r', 'p') AND a.attstorage <> k.typstorage THEN a.attstorage END,

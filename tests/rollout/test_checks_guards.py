@@ -64,6 +64,10 @@ EDITED = {
     "ALTER TABLE user_credits ALTER COLUMN user_id SET (n_distinct = 1)": ("user_credits.user_id", WARNING),
     "UPDATE pg_class SET relhastriggers = false WHERE relname = 'user_credits'": ("user_credits", ERROR),
     "UPDATE pg_class SET relchecks = 0 WHERE relname = 'user_credits'": ("user_credits", ERROR),
+    "UPDATE pg_attribute SET attcollation = 0 WHERE attname = 'reasoning'": (
+        "case_invitations.reasoning",
+        ERROR,
+    ),
     "UPDATE pg_class SET relhastriggers = false WHERE relname = 'users'": ("users", ERROR),
     "UPDATE pg_class SET relchecks = 0 WHERE relname = 'users'": ("users", ERROR),
     "UPDATE pg_attribute SET atthasdef = false WHERE attrelid = 'user_credits'::regclass AND attname = 'created_at'": (
