@@ -20,6 +20,7 @@ from rollout.errors import (
     AuditFailed,
     Interrupted,
     RolloutError,
+    VerificationFailed,
 )
 from rollout.messages import say
 
@@ -158,7 +159,27 @@ def _verify_inside(
         outcome.add(exercise.run(subject))
         run.result["people"] = sign_in.people(connection) if "table users" in subject.catalog else None
     verify.report(run, outcome)
-    verify.stop_on_errors(outcome, database=ROLLED_BACK)
+    try:
+        verify.stop_on_errors(outcome, database=ROLLED_BACK)
+    except VerificationFailed as error:
+        raise _perhaps_shelved(error, run) from None
+
+
+def _perhaps_shelved(error: VerificationFailed, run: Run) -> VerificationFailed:
+    """Say what to do where it may be what the shelf gave back that is wrong: nobody can mend that where it lies."""
+    back = [one["object"] for one in run.result.get("unshelved", []) if one["returned"]]
+    if not back:
+        return error
+    return VerificationFailed(
+        error.message,
+        hint=say(
+            "{hint} If that came back from the shelf: `alembic upgrade head` upgrades without it, then copy what fits"
+            " by hand; `tool shelf list` names the tables.",
+            hint=error.hint,
+        ),
+        database=error.database,
+        findings=error.findings,
+    )
 
 
 def _after_commit(session: Session, run: Run, steps: plan.Plan) -> None:

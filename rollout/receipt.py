@@ -104,7 +104,7 @@ def _values(connection: Connection, table: str, columns: list[str], made: str) -
         name, default = identifier(column), defaults[column] or ""
         changed = f"t.{name} IS NOT NULL AND NOT {made}"
         if shelf.CONSTANT.fullmatch(default):
-            changed += f" AND t.{name} <> {default}"
+            changed += f" AND t.{name}::text <> ({default})::text"
         counts.append(f"count(t.{name}), count(*) FILTER (WHERE {changed})")
     query = f"SELECT {', '.join(counts)} FROM {identifier('public', table)} AS t"
     row = connection.execute(text(query.replace(":", r"\:")))
@@ -116,6 +116,28 @@ def rights(connection: Connection, steps: plan.Plan) -> list[str]:
     """Return what gives others the rights again that they have on what goes; no shelf keeps those."""
     asked = {"keys": keys(connection, steps)}
     return list(connection.exec_driver_sql(_RIGHTS.read_text(encoding="utf-8"), asked).scalars())
+
+
+def refuse_hidden(connection: Connection, steps: plan.Plan) -> None:
+    """Raise ``RollbackFailed`` where row security hides from us rows of which something would go."""
+    tables = [key.removeprefix("table ") for key in keys(connection, steps) if key.startswith("table ")]
+    tables += [table for table, _ in shelf.going_columns(connection, steps)]
+    hidden = connection.execute(
+        text(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname = ANY(:tables)"
+            " AND row_security_active(oid) ORDER BY 1"
+        ),
+        {"tables": tables},
+    ).scalars()
+    for table in hidden:
+        raise RollbackFailed(
+            say("row security hides rows of {table} from us: what is in them would be lost", table=table),
+            hint=say(
+                "ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY; for the time of the rollback, as the table's owner.",
+                table=identifier(table),
+            ),
+            database=UNTOUCHED,
+        )
 
 
 def refuse(connection: Connection, steps: plan.Plan) -> None:

@@ -219,6 +219,7 @@ def _look(engine: Engine, settings: Settings, run: Run, steps: plan.Plan, option
         environment.may_go_down(connection, steps, below_baseline=options.to == BEFORE_LAST_RUN)
         if not options.discard:
             _refuse_without_shelf(connection)
+        receipt.refuse_hidden(connection, steps)
         going = receipt.take(connection, steps, shelve=not options.discard)
         run.result |= {"receipt": [one.as_json() for one in going], "rights": receipt.rights(connection, steps)}
         receipt.refuse(connection, steps)

@@ -11,6 +11,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -38,27 +39,16 @@ SELECT c.relname AS name, obj_description(c.oid, 'pg_class') AS comment, pg_tota
 FROM pg_class c WHERE c.relnamespace = to_regnamespace('{SHELF}') AND c.relkind IN ('r', 'p')
 """
 
-_LEFT_TO_LET_GO = """
-SELECT 1, 'ALTER TABLE {table} DROP CONSTRAINT ' || quote_ident(conname) FROM pg_constraint
-WHERE conrelid = CAST(:table AS regclass) AND contype IN ('p', 'u', 'f', 'c', 'x')
-UNION ALL
-SELECT 2, 'ALTER TABLE {table} ALTER COLUMN ' || quote_ident(attname)
-       || CASE WHEN attidentity <> '' THEN ' DROP IDENTITY' ELSE ' DROP DEFAULT' END FROM pg_attribute
-WHERE attrelid = CAST(:table AS regclass) AND attnum > 0 AND NOT attisdropped AND (atthasdef OR attidentity <> '')
-UNION ALL
-SELECT 3, 'ALTER TABLE {table} ALTER COLUMN ' || quote_ident(attname) || ' TYPE text' FROM pg_attribute
-JOIN pg_type t ON t.oid = atttypid
-WHERE attrelid = CAST(:table AS regclass) AND attnum > 0 AND NOT attisdropped AND t.typtype = 'e'
-UNION ALL
-SELECT 4, 'DROP SEQUENCE ' || objid::regclass FROM pg_depend
-WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass AND refobjid = CAST(:table AS regclass)
-  AND refobjsubid > 0 AND deptype = 'a' AND (SELECT relkind FROM pg_class WHERE oid = objid) = 'S'
-ORDER BY 1, 2
-"""
+_LET_GO = Path(__file__).parent / "sql" / "let_go.sql"
 
 _COLUMNS = """
 SELECT attname, pg_get_serial_sequence(:table, attname) FROM pg_attribute
 WHERE attrelid = CAST(:table AS regclass) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+"""
+
+_FOREIGN_TYPES = """
+SELECT attname FROM pg_attribute JOIN pg_type t ON t.oid = atttypid
+WHERE attrelid = CAST(:table AS regclass) AND attnum > 0 AND t.typnamespace <> 'pg_catalog'::regnamespace
 """
 
 CONSTANT = re.compile(r"('(?:[^']|'')*'(?:::[a-z ]+)?|true|false|-?\d+(?:\.\d+)?)", re.IGNORECASE)
@@ -202,7 +192,10 @@ class PutAway:
         source = quote("public", table)
         key = key_of(self.connection, source) or ("id",)
         entry = replace(entry, columns=tuple(columns), key=key)
-        chosen = ", ".join(f"t.{quote(name)}" for name in entry.fingerprinted)
+        foreign = {*self.connection.execute(text(_FOREIGN_TYPES), {"table": source}).scalars()} - {*key}
+        chosen = ", ".join(
+            f"t.{quote(name)}" + (f"::text AS {quote(name)}" if name in foreign else "") for name in entry.fingerprinted
+        )
         self.connection.exec_driver_sql(
             f"CREATE TABLE {entry.table} AS"
             f" SELECT {chosen}, {own_rows.written_by(self.transactions, 't')} AS {MADE} FROM {source} AS t"
@@ -226,7 +219,8 @@ class PutAway:
             if not definition["not_null"]:
                 conditions.append(f"t.{quote(column)} IS NOT NULL")
             elif CONSTANT.fullmatch(default):  # on a table with rows, NOT NULL comes with a default or not at all
-                conditions.append(f"t.{quote(column)} IS DISTINCT FROM {default}")
+                # As text: its owner may have given the column another type.
+                conditions.append(f"t.{quote(column)}::text IS DISTINCT FROM ({default})::text")
             else:
                 return "true"
         return " OR ".join(conditions)
@@ -243,9 +237,8 @@ class PutAway:
         sequences = {name: self._position(sequence) for name, sequence in columns.items() if sequence}
         key = key_of(self.connection, source)
         entry = replace(entry, columns=tuple(columns), key=key, made_by=self.transactions)
-        for _, statement in self.connection.execute(
-            text(_LEFT_TO_LET_GO.format(table=source)), {"table": source}
-        ).all():
+        let_go = text(_LET_GO.read_text(encoding="utf-8").format(table=source))
+        for _, statement in self.connection.execute(let_go, {"table": source}).all():
             self.connection.exec_driver_sql(statement)
         self.connection.exec_driver_sql(f"ALTER TABLE {source} RENAME TO {quote(entry.name)}")
         self.connection.exec_driver_sql(f"ALTER TABLE {quote('public', entry.name)} SET SCHEMA {SHELF}")

@@ -19,7 +19,8 @@ from rollout.errors import MigrationFailed
 from rollout.fingerprint import Fingerprint, table_fingerprint
 from rollout.messages import say
 from rollout.operations import quietly
-from rollout.shelf import COLUMNS, MADE, ROWS, SHELF, Entry, columns_of, drop_empty, entries
+from rollout.shelf import COLUMNS, MADE, ROWS, SHELF, Entry, columns_of, drop_empty, entries, key_of
+from rollout.shelf_fit import Fit, forget, if_taken, same_key
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -34,12 +35,6 @@ JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.here
 JOIN pg_attribute f ON f.attrelid = c.confrelid AND f.attnum = k.there
 WHERE c.contype = 'f' AND c.conrelid = CAST(:table AS regclass) AND c.confrelid <> c.conrelid
 GROUP BY c.oid, c.confrelid, c.confdeltype ORDER BY 1, 3
-"""
-
-_OTHER_TYPES = """
-SELECT t.attname, format_type(t.atttypid, t.atttypmod) FROM pg_attribute t JOIN pg_attribute s USING (attname)
-WHERE t.attrelid = CAST(:table AS regclass) AND s.attrelid = CAST(:shelf AS regclass) AND t.attnum > 0
-  AND NOT t.attisdropped AND NOT s.attisdropped AND (t.atttypid, t.atttypmod) <> (s.atttypid, s.atttypmod)
 """
 
 _ONE_BY_ONE = """
@@ -62,7 +57,8 @@ $put$"""
 class Returned:
     """What became of one entry: ``given`` rows must be found again at the end, ``cleared`` references lost their owner.
 
-    ``fits``: there is a place for it at all.
+    ``fits``: there is a place for it at all. ``refused``: columns that do not take every value, each with the condition
+    that it takes that of the row ``s``.
     """
 
     entry: Entry
@@ -70,6 +66,7 @@ class Returned:
     given: int = 0
     back: int = 0
     cleared: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
     why: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -119,6 +116,8 @@ class PutBack:
 
     def _put_back(self, entry: Entry) -> None:
         """Put one entry back, as far as it fits."""
+        # Somebody had dropped the primary key: the table that is made again has it.
+        entry = entry if entry.key else replace(entry, key=key_of(self.connection, quote("public", entry.source)))
         outcome = Returned(entry)
         self.returned.append(outcome)
         problem = self._misfit(entry)
@@ -147,12 +146,12 @@ class PutBack:
 
     def _rows(self, outcome: Returned) -> None:
         """Insert the rows of a table whose owners are there; first those that an upgrade had made."""
-        entry, table = outcome.entry, quote("public", outcome.entry.source)
-        fits, whole = self._owners(outcome), self._whole(entry)
+        entry, table, fit = outcome.entry, quote("public", outcome.entry.source), Fit(self.connection, outcome.entry)
+        fits, whole = self._owners(outcome), fit.taken(entry.columns)
         names = ", ".join(quote(name) for name in entry.columns)
-        values = ", ".join(self._values_of(entry))
+        values = ", ".join(fit.value(name) for name in entry.columns)
         insert = f"INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {entry.table} AS s"
-        made = own_rows.written_by(entry.made_by, "s")
+        made = own_rows.written_by(entry.made_by, "s") if fit.is_as_made() else "false"
         outcome.given = self.connection.exec_driver_sql(
             f"{insert} WHERE {made} AND {fits} AND {whole} ON CONFLICT DO NOTHING"
         ).rowcount
@@ -201,38 +200,36 @@ class PutBack:
                     {"name": sequences[column], "position": position},
                 )
 
-    def _others(self, entry: Entry) -> dict[str, str]:
-        """Return the columns that have another type here than on the shelf (enums, what its owner altered), with it."""
-        tables = {"table": quote("public", entry.source), "shelf": entry.table}
-        found = self.connection.execute(text(_OTHER_TYPES), tables)
-        return {row[0]: row[1] for row in found if row[0] in entry.columns}
-
-    def _values_of(self, entry: Entry) -> list[str]:
-        """Return the expressions of an entry's columns, as the types that the table has."""
-        others = self._others(entry)
-        return [f"s.{quote(name)}" + (f"::text::{others[name]}" if name in others else "") for name in entry.columns]
-
-    def _whole(self, entry: Entry) -> str:
-        """Return the condition that no value of a row of ``s`` is cut, or altered, by the type that the table has."""
-        others = {f"s.{quote(name)}::text": other for name, other in self._others(entry).items()}
-        return " AND ".join(["true", *(f"{v}::{other}::text IS NOT DISTINCT FROM {v}" for v, other in others.items())])
-
     def _values(self, outcome: Returned) -> None:
         """Set the values of columns on the rows that are still there; other people's triggers keep still."""
-        entry, table = outcome.entry, quote("public", outcome.entry.source)
-        pairs = zip(entry.columns, self._values_of(entry), strict=True)
-        new = ", ".join(f"{quote(name)} = coalesce({value}, t.{quote(name)})" for name, value in pairs)
-        whole = f"{_same_key(entry)} AND {self._whole(entry)}"
-        update = f"UPDATE {table} AS t SET {new} FROM {entry.table} AS s WHERE {whole} AND"
+        entry, table, fit = outcome.entry, quote("public", outcome.entry.source), Fit(self.connection, outcome.entry)
+        outcome.refused = refused = fit.refused()
+        new = ", ".join(
+            f"{quote(name)} = "
+            + if_taken(refused.get(name), f"coalesce({fit.value(name)}, t.{quote(name)})", f"t.{quote(name)}")
+            for name in entry.columns
+        )
+        update = f"UPDATE {table} AS t SET {new} FROM {entry.table} AS s WHERE {same_key(entry)} AND"
         self.connection.execute(quietly(entry.source, f"{update} s.{MADE}"))
         with self.connection.begin_nested():
             self.connection.execute(quietly(entry.source, f"{update} NOT s.{MADE}"))
-        there = self._count(f"{entry.table} AS s JOIN {table} AS t ON {_same_key(entry)}")
-        outcome.given = self._count(f"{entry.table} AS s JOIN {table} AS t ON {whole}")
+        pairs = f"{entry.table} AS s JOIN {table} AS t ON {same_key(entry)}"
+        there = outcome.given = self._count(pairs)
         if there < entry.rows:
             outcome.why.append(say("{count} row(s) of {table} are gone", count=entry.rows - there, table=entry.source))
-        if outcome.given < there:
-            outcome.why.append(_refused(there - outcome.given))
+        for column, taken in refused.items():
+            count = self._count(f"{pairs} WHERE NOT {taken}")
+            if count:
+                where = f"{entry.source}.{column}"
+                outcome.why.append(
+                    say(
+                        "{count} value(s) do not fit {column}; the rest of their rows came back",
+                        count=count,
+                        column=where,
+                    )
+                )
+        if refused:
+            outcome.given = self._count(f"{pairs} WHERE {' AND '.join(refused.values())}")
 
     def _count(self, rows: str) -> int:
         return int(self.connection.exec_driver_sql(f"SELECT count(*) FROM {rows}").scalar_one())
@@ -244,6 +241,7 @@ class PutBack:
         with self.run.step("unshelve") as step:
             for outcome in self.returned:
                 self._prove(outcome)
+            forget(self.connection)
             drop_empty(self.connection)
             self.run.result["unshelved"] = [outcome.as_json() for outcome in self.returned]
             back = sum(outcome.back for outcome in self.returned)
@@ -256,9 +254,12 @@ class PutBack:
         if not outcome.fits:
             replace(entry, why=tuple(str(reason) for reason in outcome.why)).label(self.connection)
             return
-        equal = self._equal(entry)
-        outcome.back = self._count(f"{entry.table} AS s JOIN {quote('public', entry.source)} AS t ON {equal}")
-        if outcome.back < outcome.given:
+        pairs = f"{entry.table} AS s JOIN {quote('public', entry.source)} AS t ON {same_key(entry)}"
+        equal = f"{same_key(entry)} AND {self._equal(outcome)}"
+        whole = " AND ".join(["true", *outcome.refused.values()])
+        outcome.back = self._count(f"{pairs} AND {self._equal(outcome)} AND {whole}")
+        partly = self._count(f"{pairs} AND NOT {self._equal(outcome)}") if outcome.refused else 0
+        if outcome.back < outcome.given or partly:
             raise MigrationFailed(
                 say("{object}: what came back is not what was put away", object=entry.object),
                 hint=say("Nothing was changed. `tool shelf show {run}` tells what is there.", run=entry.run_id),
@@ -267,7 +268,7 @@ class PutBack:
             self.connection.exec_driver_sql(f"DROP TABLE {entry.table}")
             return
         self.connection.exec_driver_sql(
-            f"DELETE FROM {entry.table} AS s USING {quote('public', entry.source)} AS t WHERE {equal}"
+            f"DELETE FROM {entry.table} AS s USING {quote('public', entry.source)} AS t WHERE {equal} AND {whole}"
         )
         left = table_fingerprint(self.connection, SHELF, entry.name, entry.fingerprinted)
         if not outcome.why:
@@ -275,15 +276,17 @@ class PutBack:
         why = tuple(str(reason) for reason in outcome.why)
         replace(entry, rows=left.rows, digest=left.digest, why=why).label(self.connection)
 
-    def _equal(self, entry: Entry) -> str:
-        """Return the condition that a row of ``t`` is the one of ``s``, in every value."""
-        others = self._others(entry)
+    def _equal(self, outcome: Returned) -> str:
+        """Return the condition that a row of ``t`` has every value of the one of ``s`` that its columns take."""
+        entry, others = outcome.entry, Fit(self.connection, outcome.entry).others
         ours, theirs = (
             [f"{row}.{quote(name)}" + ("::text" if name in others else "") for name in entry.columns] for row in "ts"
         )
         if entry.kind == COLUMNS:
+            taken = [outcome.refused.get(name) for name in entry.columns]
             theirs = [f"coalesce({there}, {here})" for there, here in zip(theirs, ours, strict=True)]
-        return f"{_same_key(entry)} AND ROW({', '.join(ours)})::text = ROW({', '.join(theirs)})::text"
+            ours, theirs = ([if_taken(*one) for one in zip(taken, values, strict=True)] for values in (ours, theirs))
+        return f"ROW({', '.join(ours)})::text = ROW({', '.join(theirs)})::text"
 
 
 def _refused(rows: int) -> str:
@@ -293,8 +296,3 @@ def _refused(rows: int) -> str:
 def _same_columns(one: Entry, other: Entry) -> bool:
     """Tell whether two entries hold values of the same columns."""
     return one is not other and (one.kind, one.source, one.revision) == (other.kind, other.source, other.revision)
-
-
-def _same_key(entry: Entry) -> str:
-    """Return the condition that a row of ``t`` has the key of the row ``s`` of the shelf."""
-    return " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in entry.key)

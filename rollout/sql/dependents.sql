@@ -53,6 +53,11 @@ WITH RECURSIVE named AS (
       AND coalesce(x.indrelid, 0) NOT IN (SELECT objid FROM theirs)
       AND NOT EXISTS (SELECT FROM pg_constraint o WHERE o.conindid = c.oid AND o.contype IN ('p', 'u', 'x'))
     UNION ALL
+    -- tables of others that ours were made children or partitions of
+    SELECT 'pg_class'::regclass, i.inhparent, 0, format(CASE WHEN c.relispartition THEN 'ALTER TABLE %%s DETACH PARTITION %%s;'
+               ELSE 'ALTER TABLE %%2$s NO INHERIT %%1$s;' END, i.inhparent::regclass, i.inhrelid::regclass)
+    FROM ours o JOIN pg_inherits i ON i.inhrelid = o.objid JOIN pg_class c ON c.oid = i.inhrelid AND c.relkind IN ('r', 'p')
+    UNION ALL
     -- columns of tables that stay: their default or type is ours; columns that others added to tables that go
     SELECT 'pg_class'::regclass, a.attrelid, a.attnum,
            format(CASE WHEN x.is_default THEN 'ALTER TABLE %%s ALTER COLUMN %%I DROP DEFAULT;'

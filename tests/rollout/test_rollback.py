@@ -242,6 +242,7 @@ OTHERS = {
     "policy theirs on user_credits": "CREATE POLICY theirs ON user_credits USING (true)",
     "rule theirs on user_credits": "CREATE RULE theirs AS ON INSERT TO user_credits DO ALSO NOTHING",
     "table child": "CREATE TABLE child () INHERITS (user_credits)",
+    "table parent": "CREATE TABLE parent (credits_weekly int); ALTER TABLE user_credits INHERIT parent",
     "type pair": "CREATE TYPE pair AS (a user_credits)",
     "publication relation user_credits in publication theirs": "CREATE PUBLICATION theirs FOR TABLE user_credits",
     "statistics object theirs": "CREATE STATISTICS theirs ON credits_purchased, credits_weekly FROM user_credits",
