@@ -102,7 +102,7 @@ class Entry:
     def as_json(self) -> dict[str, Any]:
         """Return what `tool shelf` shows."""
         shown = {"run_id": self.run_id, "object": self.object, "rows": self.rows, "bytes": self.bytes}
-        return {**shown, "shelved_at": self.shelved_at, "table": f"{SHELF}.{self.name}", "why": list(self.why)}
+        return {**shown, "shelved_at": self.shelved_at, "table": identifier(SHELF, self.name), "why": list(self.why)}
 
     def label(self, connection: Connection) -> None:
         """Write down on the table what it is."""
