@@ -82,6 +82,26 @@ def test_several_shelves_one_after_the_other(a_week_later, settings_for):
 
 
 @pytest.mark.variant
+def test_people_write_between_rollbacks_to_different_families(a_week_later, settings_for):
+    """Back and forth, writes, further back and forth: everything is what was written last, and the shelf is empty."""
+    settings = settings_for(a_week_later)
+    assert back(settings, "accounts").exit_code == 0
+    assert attempt(settings).error is None
+    execute(
+        a_week_later,
+        "UPDATE users SET role = 'admin', avatar_url = 'later' WHERE id = (SELECT max(id::text)::uuid FROM users)",
+        "UPDATE pagtive_projects SET project_name = 'later'",
+        "DELETE FROM credit_purchase_records",
+    )
+    then = ours(a_week_later)
+    for family in ("penalties", "baseline", "pagtive"):
+        back(settings, family)
+        assert attempt(settings).error is None
+        assert ours(a_week_later) == then
+    assert on_shelf(a_week_later) == []
+
+
+@pytest.mark.variant
 def test_a_plain_downgrade_between_two_runs(a_week_later, settings_for, alembic):
     """What it dropped is gone; what the tool had put away before comes back; the last run is not there to take back."""
     settings, then = settings_for(a_week_later), ours(a_week_later)
