@@ -49,6 +49,8 @@ class ObjectState:
     def in_short(self) -> str:
         """In what it differs, as far as it fits into a line."""
         parts = self.how.split("; ")
+        if len(parts) <= _SHOWN:
+            return self.how  # a message, with words in both languages
         return "; ".join(parts[:_SHOWN]) + (f"; … ({len(parts)})" if len(parts) > _SHOWN else "")
 
     @property
@@ -152,7 +154,7 @@ def _state(key: str, revision: str, definition: Definition, wanted: manifest.Man
     how = catalog.differences(catalog.definition_of(definition), catalog.definition_of(actual))
     if key.startswith("table "):
         how += list(_table_differences(key.removeprefix("table "), wanted, there))
-    return ObjectState(key, revision, DIFFERENT if how else PRESENT, "; ".join(how))
+    return ObjectState(key, revision, DIFFERENT if how else PRESENT, catalog.in_a_row(how))
 
 
 def find(key: str, definition: Definition, there: Catalog) -> Definition | None:

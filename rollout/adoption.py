@@ -120,7 +120,7 @@ def _legacy_state(one: objects.ObjectState, wanted: catalog.Catalog, there: cata
     if expected is None or actual is None:
         return one
     how = catalog.differences(catalog.definition_of(expected), catalog.definition_of(actual))
-    return replace(one, state=objects.DIFFERENT if how else objects.PRESENT, how="; ".join(how))
+    return replace(one, state=objects.DIFFERENT if how else objects.PRESENT, how=catalog.in_a_row(how))
 
 
 def _older_tool_chain(connection: Connection) -> list[Any]:

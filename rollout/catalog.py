@@ -116,7 +116,7 @@ def differences(expected: Definition, found: Definition) -> list[str]:
 
 def in_a_row(lines: Iterable[str]) -> str:
     """Return messages as one, each in its language, with semicolons between them."""
-    first, *others = lines
+    first, *others = [*lines] or [""]
     for one in others:
         first = say("{one}; {other}", one=first, other=one)
     return first

@@ -191,7 +191,7 @@ def _definitions(before: Catalog, after: Catalog, declared: Declared) -> Iterato
         if key not in after:
             yield _finding(_name(key), say("{key} is gone", key=key))
         elif after[key] != values:
-            how = "; ".join(catalog.differences(values, after[key]))
+            how = catalog.in_a_row(catalog.differences(values, after[key]))
             yield _finding(_name(key), say("{key} changed: {how}", key=key, how=how))
     for key in after.keys() - before.keys() - declared.objects:
         yield _finding(_name(key), say("{key} is new, and nobody declared it", key=key))

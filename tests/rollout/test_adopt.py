@@ -303,3 +303,13 @@ def test_rows_that_fit_stop_nothing(upgrade_by_hand, settings_for):
     run = attempt(settings_for(server))
     assert (run.exit_code, run.error) == (0, None)
     assert query(server, "SELECT count(*) FROM pg_constraint WHERE conname = 'uq_users_workspace_id'") == 1
+
+
+@pytest.mark.variant
+def test_what_differs_is_said_in_chinese_too(legacy, command):
+    """How an object differs is told in the language of the rest, by `adopt` and by what refuses it."""
+    execute(legacy, "ALTER TABLE users ADD role varchar(20) DEFAULT 'user'")
+    for arguments in (("adopt", "--yes"), ("migrate", "--yes", "--no-backup")):
+        said = command(legacy, *arguments, ROLLOUT_LANGUAGE="zh").output
+        assert "应为 True" in said
+        assert "expected" not in said
