@@ -28,7 +28,7 @@ _STEPS = {
     "downgrade": say("downgrade"), "verify": say("verify"), "commit": say("commit"), "analyze": say("analyze"),
     "audit": say("audit"), "receipt": say("receipt"), "shelve": say("shelve"), "unshelve": say("unshelve"),
     "look": say("look"), "record": say("record"), "lint": say("lint"), "restore": say("restore"),
-    "compare": say("compare"), "swap": say("swap"), "undo": say("undo"), "copy": say("copy"),
+    "compare": say("compare"), "swap": say("swap"), "drop": say("drop"), "undo": say("undo"), "copy": say("copy"),
     "reconcile": say("reconcile"), "accounts": say("accounts"), "check files": say("check files"),
     "compare with today": say("compare with today"), "Pagtive source": say("Pagtive source"),
     "legacy database": say("legacy database"), "rehearse upgrade": say("rehearse upgrade"),
