@@ -241,6 +241,17 @@ def test_a_check_that_accepts_the_same_is_no_finding(how: str, upgraded: Server)
         assert _found(connection, [Area.STRUCTURE]) == []
 
 
+def test_the_order_of_columns_does_not_count(upgraded: Server) -> None:
+    """A column that was dropped and made again, as the findings say, stands last, and is no finding."""
+    with connected(upgraded) as connection:
+        assert _apply(connection, "ALTER TABLE user_credits DROP COLUMN credits_purchased")
+        for _ in range(2):  # the column, then its comment
+            (finding,) = _found(connection, [Area.STRUCTURE])
+            assert finding.subject == "user_credits.credits_purchased"
+            assert _apply(connection, finding.hint)
+        assert _found(connection, [Area.STRUCTURE]) == []
+
+
 NOT_MENDED = {
     "drop table", "rename table", "move table", "view instead of table", "table instead of view", "materialized view",
     "inherit from table", "add rule", "add policy", "view rule", "drop column", "rename column", "drop sequence",
