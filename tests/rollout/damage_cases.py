@@ -235,7 +235,7 @@ def _constraints(name: str, values: Definition, manifest: Manifest) -> Iterator[
             ("indcollation", f"'{' '.join(['950'] * len(columns))}'"),
             ("indpred", "(SELECT indpred FROM pg_index WHERE indpred IS NOT NULL LIMIT 1)"),
         ):
-            yield Case(f"constraint's {field}", _tamper(constraint, field, value), of)
+            yield Case(f"constraint's {field}", _tamper(table, constraint, field, value), of)
     else:
         tampered = f"UPDATE pg_constraint SET convalidated = false WHERE conname = '{constraint}'"
         yield Case("constraint not validated", tampered, of)
@@ -253,26 +253,32 @@ def _constraints(name: str, values: Definition, manifest: Manifest) -> Iterator[
         gone = (
             f"DELETE FROM pg_trigger g USING pg_constraint c WHERE c.oid = g.tgconstraint AND conname = '{constraint}'"
         )
+        referred = definition.partition(" REFERENCES ")[2].partition("(")[0]
+        elsewhere = next(one for one in ("roles", "tenants", "clients") if one not in {table, referred})
         keeps = f"FROM pg_constraint c WHERE c.oid = tgconstraint AND conname = '{constraint}' AND tgfoid ="
         for field, value, function in (
             ("function", "tgfoid = 'suppress_redundant_updates_trigger'::regproc", "check_ins"),
             ("function", "tgfoid = '\"RI_FKey_setdefault_upd\"'::regproc", "check_upd"),
             ("event", "tgtype = 9", "check_ins"),
-            ("table", "tgrelid = 'roles'::regclass", "check_ins"),
-            ("other table", "tgconstrrelid = 'roles'::regclass", "check_upd"),
+            ("table", f"tgrelid = '{elsewhere}'::regclass", "check_ins"),
+            ("other table", f"tgconstrrelid = '{elsewhere}'::regclass", "check_upd"),
             ("column", "tgattr = '1'", "check_upd"),
             ("condition", "tgqual = (SELECT tgqual FROM pg_trigger WHERE tgqual IS NOT NULL LIMIT 1)", "check_ins"),
         ):
             edited = f"""UPDATE pg_trigger SET {value} {keeps} '"RI_FKey_{function}"'::regproc"""
             yield Case(f"a key's trigger with another {field}", edited, of)
         yield Case("a key's triggers gone", f"{gone} AND g.tgrelid = '{table}'::regclass", of)
-        referred = definition.partition(" REFERENCES ")[2].partition("(")[0]
         yield Case("disable all triggers of the referred table", f"ALTER TABLE {referred} DISABLE TRIGGER ALL", of)
 
 
-def _tamper(index: str, field: str, value: str) -> str:
-    """Return SQL that edits the catalog's entry of an index, as a crash or a superuser may leave it."""
-    return f"UPDATE pg_index SET {field} = {value} WHERE indexrelid = '{index}'::regclass"
+def _tamper(table: str, index: str, field: str, value: str) -> str:
+    """Return SQL that edits the catalog's entry of an index, as a crash or a superuser may leave it.
+
+    It names the table: other damages to that must not come together with it. An index that says it is of another column
+    crashes the server as soon as the table is rewritten.
+    """
+    row = f"('{index}'::regclass, '{table}'::regclass)"
+    return f"UPDATE pg_index SET {field} = {value} WHERE (indexrelid, indrelid) = {row}"
 
 
 def _other_keys(table: str, values: Definition, manifest: Manifest) -> Iterator[tuple[str, str, int]]:
@@ -363,7 +369,7 @@ def _indexes(name: str, values: Definition, manifest: Manifest) -> Iterator[Case
     yield Case("comment index", f"COMMENT ON INDEX {name} IS 'x'", of, WARNING)
     yield Case("change index options", f"ALTER INDEX {name} SET (fillfactor = 50)", of, WARNING)
     for field in ("indisvalid", "indisready", "indislive"):
-        yield Case(f"index's {field}", _tamper(name, field, "false"), of)
+        yield Case(f"index's {field}", _tamper(table, name, field, "false"), of)
     others = [
         key.rpartition(".")[2]
         for key, one in manifest.objects.items()
@@ -579,7 +585,7 @@ def _legacy_guards() -> Iterator[Case]:
             yield Case("legacy label gone", f"ALTER TYPE {name} RENAME VALUE '{label}' TO 'OTHER'", (name,))
     for column in ("email", "username"):
         yield Case("legacy index gone", f"DROP INDEX ix_users_{column}", (f"users.{column}",), WARNING)
-        tampered = _tamper(f"ix_users_{column}", "indisvalid", "false")
+        tampered = _tamper("users", f"ix_users_{column}", "indisvalid", "false")
         yield Case("legacy index invalid", tampered, (f"users.{column}",), WARNING)
     for table, column, other, _ in KEYS:
         of, alter = (f"{table}.{column}",), f"ALTER TABLE {table}"
