@@ -289,6 +289,8 @@ def test_odd_settings_of_the_database_are_no_error(migrated: Server, settings_fo
 @pytest.mark.variant
 def test_the_uuids_of_postgresql_12_are_no_error(migrated: Server, settings_for: SettingsFor) -> None:
     """A default that calls pgcrypto's function, as a database of PostgreSQL 12 does, is ours; an impostor's is not."""
+    if query(migrated, "SELECT to_regprocedure('public.gen_random_uuid()') IS NOT NULL"):
+        pytest.skip("PostgreSQL 12: the extension itself is there, and every other test runs on its function")
     execute(
         migrated,
         "CREATE FUNCTION public.gen_random_uuid() RETURNS uuid LANGUAGE sql AS 'SELECT pg_catalog.gen_random_uuid()'",
