@@ -63,12 +63,15 @@ def command(name: str, *, as_json: bool, **defaults: Any) -> Iterator[Run]:
 
     ``defaults``: keys of cli.md that the result has however far the command gets.
     """
+    from rollout.database import expected
+
     speak = Speaker(chinese=speaks_chinese())
     talk = Talk(speak)
     run = Run(name, listener=talk, result=defaults)
     with interrupt.heeding():
         try:
-            yield run
+            with expected(run):
+                yield run
         except RolloutError as error:
             if run.error is not error:
                 run.failed(error)

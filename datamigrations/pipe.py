@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
 
-from rollout.database import raw_connection
+from rollout.database import lift_limits, raw_connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,6 +111,12 @@ def session(engine: Engine) -> Iterator[Connection]:
                 connection.rollback()
             except DBAPIError:
                 connection.invalidate()
+
+
+def take_time(connection: Connection) -> None:
+    """Lift the limits that a database or a role has on long statements and transactions, for this transaction."""
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    lift_limits(connection)
 
 
 def copy_out(raw: psycopg2.extensions.connection, query: str, pipe: Pipe) -> None:

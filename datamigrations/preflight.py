@@ -62,7 +62,8 @@ def check_target(connection: Connection, needed: dict[str, tuple[str, ...]]) -> 
     """Check that the target has these tables and columns, and users with uuid keys; raise ``PreflightFailed``."""
     rows = connection.execute(
         text(
-            "SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod) AS type FROM pg_class c"
+            "SELECT c.relname, a.attname, CASE WHEN a.atttypid = 'uuid'::regtype THEN 'uuid'"  # where all is quoted too
+            " ELSE format_type(a.atttypid, a.atttypmod) END AS type FROM pg_class c"
             " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
             " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND c.relname = ANY(:tables)"
         ),

@@ -224,8 +224,7 @@ def _lock(connection: Connection, relations: dict[str, str], lock_timeout: float
 
 def _pin(connection: Connection) -> None:
     """Set what a long read needs: no timeouts, and values' text independent of the server's settings."""
-    for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
-        connection.exec_driver_sql(f"SET LOCAL {setting} = 0")
+    pipe.take_time(connection)
     pin_settings(connection)
 
 

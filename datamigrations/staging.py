@@ -20,7 +20,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from datamigrations import rules
-from datamigrations.pipe import Pipe, copy_in, copy_out, session
+from datamigrations.pipe import Pipe, copy_in, copy_out, session, take_time
 from datamigrations.source import unreadable
 from rollout import interrupt
 from rollout.database import first_line, quote, raw_connection
@@ -193,6 +193,7 @@ def _copy(source: Source, part: _Part, engine: Engine) -> int:
     table = source.tables[part.name]
     columns = ", ".join(quote(name) for name in table.columns)
     with source.session() as there, session(engine) as here:
+        take_time(here)
         raw = raw_connection(here)
         query = source.query(part.name, part.part, part.parts)
         writer = threading.Thread(target=copy_out, args=(there, query, part.pipe), daemon=True)

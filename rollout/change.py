@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from alembic import command
+from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from rollout import adopt, declared, environment, exercise, interrupt, plan, preserve, transaction, verify
@@ -232,5 +233,5 @@ def _translated(run: Run, steps: plan.Plan) -> Iterator[None]:
         raise
     except KeyboardInterrupt:
         raise Interrupted from None
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, CommandError) as error:
         raise transaction.refused(error, run.steps[-1].name, downwards=steps.downwards) from error

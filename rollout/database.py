@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import psycopg2
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
 
 from rollout.errors import DatabaseUnavailable, LockNotAcquired, PreflightFailed
 from rollout.messages import say
@@ -17,6 +18,7 @@ from rollout.messages import say
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rollout.run import Run
     from rollout.settings import Server
 
 OUR_SCHEMAS = ("rollout", "rollout_shelf")
@@ -157,7 +159,22 @@ def server_major(connection: Connection) -> int:
     return raw_connection(connection).server_version // 10_000
 
 
+# Rolled back by the server, resources and limits, objects in use, an operator, the system, an internal error.
+_NOT_OUR_FAULT = frozenset({"40", "53", "54", "55", "57", "58", "XX"})
+
 _HAS_IDLE_SESSION_TIMEOUT = 14
+_HAS_TRANSACTION_TIMEOUT = 17
+
+
+def lift_limits(connection: Connection) -> None:
+    """Lift, for this transaction, the limits that a database or a role may have on long and idle transactions.
+
+    Ours has limits of its own. Takes no snapshot.
+    https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-TRANSACTION-TIMEOUT
+    """
+    connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+    if server_major(connection) >= _HAS_TRANSACTION_TIMEOUT:
+        connection.exec_driver_sql("SET LOCAL transaction_timeout = 0")
 
 
 @contextmanager
@@ -198,6 +215,31 @@ def sqlstate(error: BaseException | None) -> str | None:
     """Return the SQLSTATE of a driver error, also when SQLAlchemy wrapped it."""
     original = getattr(error, "orig", error)
     return getattr(original, "pgcode", None)
+
+
+@contextmanager
+def expected(run: Run) -> Iterator[None]:
+    """Turn what the driver raises into what an operator can read, where the server is gone or lacks what it needs.
+
+    What else it raises is a bug of ours, and goes on up as it is.
+    https://www.postgresql.org/docs/current/errcodes-appendix.html
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise DatabaseUnavailable(
+                say("the connection was lost: {reason}", reason=first_line(error)),
+                hint=say("See that the server runs (its log tells why it stopped), then run this again."),
+                database=run.database,
+            ) from error
+        if (sqlstate(error) or "")[:2] not in _NOT_OUR_FAULT:
+            raise
+        raise PreflightFailed(
+            say("the server refused: {reason}", reason=first_line(error)),
+            hint=say("Mend what the server names, then run this again."),
+            database=run.database,
+        ) from error
 
 
 def first_line(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from rollout.database import describe, engine_for, first_line, run_lock, sqlstate
+from rollout.database import describe, engine_for, expected, first_line, run_lock, sqlstate
 from rollout.errors import Interrupted, PreflightFailed, RolloutError
 from rollout.messages import say
 
@@ -135,7 +135,8 @@ def recorded(settings: Settings, run: Run) -> Iterator[Session]:
 def _outcome_of(run: Run) -> Iterator[None]:
     """Keep in the run what ended the block."""
     try:
-        yield
+        with expected(run):
+            yield
     except RolloutError as error:
         run.failed(error)
         raise

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from rollout import environment, interrupt, memory, plan, receipt, verify
 from rollout.change import change
-from rollout.database import describe, engine_for
+from rollout.database import describe, engine_for, expected
 from rollout.errors import (
     UNTOUCHED,
     AuditFailed,
@@ -76,7 +76,7 @@ def _only_receipt(settings: Settings, run: Run, options: Options) -> list[Going]
     """Say what would go, and what would stop it; change nothing."""
     engine = engine_for(settings.target)
     try:
-        with _refusals():
+        with _refusals(), expected(run):
             with run.step("connect"), engine.connect() as connection:
                 run.target = describe(connection, settings.target)
                 steps = _steps(connection, run, options)

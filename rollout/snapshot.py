@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import psycopg2
 
-from rollout.database import raw_connection
+from rollout.database import lift_limits, raw_connection
 from rollout.fingerprint import pin_settings
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 T = TypeVar("T")
-
-_TRANSACTION_TIMEOUT_SINCE = 170_000
 
 
 @contextmanager
@@ -34,9 +32,7 @@ def snapshot(engine: Engine, *, lock_timeout: float) -> Iterator[Connection]:
         connection.exec_driver_sql("SET LOCAL search_path = pg_catalog")  # names of types and tables come qualified
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(lock_timeout * 1000)}")
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
-        if raw_connection(connection).server_version >= _TRANSACTION_TIMEOUT_SINCE:
-            connection.exec_driver_sql("SET LOCAL transaction_timeout = 0")
+        lift_limits(connection)
         yield connection
 
 

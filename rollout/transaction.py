@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from rollout import interrupt
-from rollout.database import LOCK_KEY, another_run, first_line, quote, raw_connection, sqlstate
+from rollout.database import LOCK_KEY, another_run, first_line, lift_limits, quote, raw_connection, sqlstate
 from rollout.errors import (
     ROLLED_BACK,
     UNKNOWN,
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from sqlalchemy import Connection, Engine
-    from sqlalchemy.exc import SQLAlchemyError
 
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
@@ -66,7 +65,7 @@ def _take_locks(
     # SET LOCAL, not set_config(): a SELECT would take the snapshot.
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(lock_timeout * 1000)}")
     connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(statement_timeout * 1000)}")
-    connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+    lift_limits(connection)
     connection.exec_driver_sql("SET LOCAL search_path = public")
     # Rows that row security would hide from us make an error; nothing is done to the rest as if it were all.
     connection.exec_driver_sql("SET LOCAL row_security = off")
@@ -115,7 +114,7 @@ def no_lock(error: BaseException, message: str = "") -> LockNotAcquired | None:
     )
 
 
-def refused(error: SQLAlchemyError, step: str, *, downwards: bool) -> RolloutError:
+def refused(error: Exception, step: str, *, downwards: bool) -> RolloutError:
     """Return what to raise where the server refused a statement inside the transaction."""
     locked = no_lock(error)
     if locked is not None:

@@ -28,7 +28,7 @@ from rollout.checks import (  # noqa: F401 - they register
     workspaces,
 )
 from rollout.checks.registry import CHECKS, Area, Outcome, Subject, run_checks
-from rollout.database import describe, engine_for, server_major
+from rollout.database import describe, engine_for, lift_limits, server_major
 from rollout.errors import UNTOUCHED, VerificationFailed
 from rollout.findings import Finding
 from rollout.messages import say
@@ -145,6 +145,7 @@ def read_only(connection: Connection, settings: Settings) -> None:
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(settings.lock_timeout * 1000)}")
     connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(settings.statement_timeout * 1000)}")
     connection.exec_driver_sql("SET LOCAL search_path = public; SET LOCAL row_security = off")
+    lift_limits(connection)
 
 
 def report(run: Run, outcome: Outcome) -> None:

@@ -222,6 +222,38 @@ def test_data(call, migrated, database):
     fits(told(call(f"{undo} --discard-edits --json", *both)), "pagtive undo", 0)
 
 
+FULL = ("temp_file_limit = '64kB'", "work_mem = '64kB'")
+HASTE = (
+    "statement_timeout = '150ms'", "idle_in_transaction_session_timeout = '100ms'", "lock_timeout = '1ms'",
+    "quote_all_identifiers = on", "datestyle = 'SQL, DMY'", "default_transaction_isolation = 'serializable'",
+    "search_path = theirs", "enable_indexscan = off", "client_min_messages = 'error'", "extra_float_digits = -5",
+)  # fmt: skip
+
+
+@pytest.mark.variant
+def test_settings_of_the_database_hurry_nobody(call, legacy, postgres, database):
+    """A database whose sessions are hurried, quote everything and look elsewhere goes the whole way."""
+    fill(database, users=20)
+    settings = [*HASTE, *(["transaction_timeout = '700ms'"] if postgres.major >= 17 else [])]
+    for server in (legacy, database):
+        execute(server, *(f'ALTER DATABASE "{server.database}" SET {one}' for one in settings if "path" not in one))
+    execute(legacy, "CREATE SCHEMA theirs", f'ALTER DATABASE "{legacy.database}" SET search_path = theirs')
+    for line in ("migrate --no-backup --yes", "verify", "users upgrade", "pagtive import", "rollback --to auth --yes"):
+        result = call(f"{line} --json", legacy, database)
+        assert result.exit_code == 0, (line, told(result)["error"])
+
+
+def test_a_server_that_cannot_go_on(call, migrated):
+    """Where the server lacks what a query needs, its reason is told, no traceback, and nothing has changed."""
+    execute(migrated, *(f'ALTER DATABASE "{migrated.database}" SET {one}' for one in FULL))
+    result = call("rollback --to levels --yes", migrated)
+    assert (result.exit_code, "Traceback" in result.output) == (12, False)
+    assert "error: the server refused: temporary file size exceeds" in result.stderr
+    assert "The database is untouched." in result.stderr
+    values = told(call("rollback --to levels --receipt --json", migrated))
+    assert (values["exit_code"], values["database"]) == (12, "untouched")
+
+
 @pytest.mark.variant
 def test_plan_and_import_read_the_same_source(call, migrated, database):
     """Both take the source's options; the plan says the same as a trial import that was asked with the same words."""

@@ -180,6 +180,26 @@ def test_rows_committed_while_the_upgrade_waits_are_covered(legacy, settings_for
     assert query(legacy, f"SELECT current_level FROM lawyer_level_details WHERE lawyer_id = '{user}'") == 1
 
 
+@pytest.mark.variant
+def test_nobody_is_there(legacy, settings_for):
+    """A database without users, copied from one that had them, is upgraded: nobody who was there has vanished."""
+    execute(legacy, "ANALYZE users", "TRUNCATE users CASCADE")
+    assert attempt(settings_for(legacy)).exit_code == 0
+
+
+@pytest.mark.variant
+def test_an_operator_that_fools_alembic(legacy, settings_for):
+    """Where Alembic itself finds that something is wrong, the upgrade failed: exit code 8, rolled back."""
+    execute(
+        legacy,
+        "CREATE FUNCTION never(varchar, varchar) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT false'",
+        "CREATE OPERATOR public.= (leftarg = varchar, rightarg = varchar, function = never)",
+    )
+    run = attempt(settings_for(legacy))
+    assert (run.exit_code, run.database) == (8, "rolled back")
+    assert "expected to match one row" in run.error.message
+
+
 def test_json_is_what_the_contract_says(legacy, command):
     """preflight, migrate and verify, before and after: one object each, with the keys of cli.md."""
     values = values_of(command(legacy, "preflight", "--json"))
