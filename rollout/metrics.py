@@ -134,9 +134,11 @@ def _users(connection: Connection) -> dict[str, Any]:
     counts = connection.execute(text(query)).one()._asdict()
     if exact:
         return {**counts, "estimated": []}
-    # The server's own count first: a change that was rolled back leaves pages without users. It is gone after a crash.
-    density = table.reltuples / table.relpages if table.relpages else counts["users"] / SAMPLED_PAGES
-    users = table.live or density * table.pages
+    # A change that was rolled back leaves pages without users; the server's own count is gone after a crash, and has
+    # rows twice that came just before an ANALYZE. What is nearer to the sample counts.
+    sampled = counts["users"] * table.pages / SAMPLED_PAGES
+    density = table.reltuples / table.relpages if table.relpages else 0
+    users = min((table.live, density * table.pages), key=lambda known: abs(known - sampled)) or sampled
     factor = users / max(counts["users"], 1)
     estimates = {name: round(count * factor) for name, count in counts.items()}
     return {**estimates, "users": round(users), "estimated": list(counts)}
