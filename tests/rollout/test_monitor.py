@@ -100,9 +100,11 @@ def more_users(count: int) -> tuple[str, str]:
     """Return statements that make users without the rows that triggers give them."""
     return (
         "ALTER TABLE users DISABLE TRIGGER USER",
-        "INSERT INTO users (id, tenant_id, username, password_hash, status)"
-        " SELECT gen_random_uuid(), (SELECT id FROM tenants LIMIT 1), 'many-' || n, '!', 'ACTIVE'"
-        f" FROM generate_series(1, {count}) n",
+        (
+            "INSERT INTO users (id, tenant_id, username, password_hash, status)"
+            " SELECT gen_random_uuid(), (SELECT id FROM tenants LIMIT 1), 'many-' || n, '!', 'ACTIVE'"
+            f" FROM generate_series(1, {count}) n"
+        ),
     )
 
 
