@@ -107,7 +107,7 @@ _add(rehearse=backups.rehearse, restore=backups.restore, rollback=back.rollback)
 app.add_typer(
     _group(
         "What rollbacks have kept of people's data. / 回滚时保留的数据。",
-        {"list": shelf.list_, "show": shelf.show, "drop": shelf.drop},
+        {"list": shelf.list_, "show": shelf.show, "accept": shelf.accept, "drop": shelf.drop},
     ),
     name="shelf",
 )

@@ -1,4 +1,4 @@
-"""Commands on the shelf, where rollbacks put what people entered: list, show, drop."""
+"""Commands on the shelf, where rollbacks put what people entered: list, show, accept, drop."""
 
 from __future__ import annotations
 
@@ -38,6 +38,27 @@ def show(run_id: Run, *, json: Json = False) -> None:
 
     with command("shelf show", as_json=json, entries=[]) as run:
         run.result["entries"] = [entry.as_json() for entry in on_shelf(load(), run, run_id)]
+
+
+def accept(run_id: Run, *, yes: Yes = False, json: Json = False) -> None:
+    """Take what is there as it is now, after you mended it there. / 在搁置区修正数据后予以认可。
+
+    The next upgrade gives back only what is as it was put away, or as it was accepted.
+
+    Example: tool shelf accept 1a2b3c4d5e6f
+
+    示例：tool shelf accept 1a2b3c4d5e6f
+    """
+    from rollout.shelf import Entry
+    from rollout.shelf_mend import accept_run
+
+    with command("shelf accept", as_json=json, entries=[]) as run:
+
+        def confirm(entries: list[Entry]) -> bool:
+            names = ", ".join(entry.object for entry in entries)
+            return ask(say("{place}: take {names} as it is now?", place=place(run), names=names), yes=yes)
+
+        accept_run(load(), run, run_id, confirm)
 
 
 def drop(run_id: Run, *, yes: Yes = False, json: Json = False) -> None:

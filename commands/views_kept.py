@@ -231,6 +231,19 @@ def _shelf_drop(run: Run, speak: Speaker) -> Iterator[str]:
         yield speak(say("{place}: {count} row(s) dropped from the shelf", place=place(run), count=f"{rows:,}"))
 
 
+def _shelf_accept(run: Run, speak: Speaker) -> Iterator[str]:
+    """Say what the next upgrade gives back."""
+    if run.database == CHANGED:
+        rows = sum(one["rows"] for one in run.result.get("entries", []))
+        yield speak(
+            say(
+                "{place}: {count} row(s) are accepted; the next upgrade gives them back",
+                place=place(run),
+                count=f"{rows:,}",
+            )
+        )
+
+
 VIEWS: dict[str, Callable[[Run, Speaker], Iterator[str]]] = {
     "backup create": _backup_create,
     "backup list": _backup_list,
@@ -243,5 +256,6 @@ VIEWS: dict[str, Callable[[Run, Speaker], Iterator[str]]] = {
     "status": _status,
     "shelf list": _shelf_list,
     "shelf show": _shelf_show,
+    "shelf accept": _shelf_accept,
     "shelf drop": _shelf_drop,
 }

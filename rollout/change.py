@@ -12,7 +12,7 @@ from alembic import command
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from rollout import adopt, declared, environment, exercise, interrupt, plan, preserve, transaction, verify
+from rollout import adopt, declared, environment, exercise, interrupt, plan, preserve, shelf_mend, transaction, verify
 from rollout.checks import sign_in
 from rollout.database import first_line, quote
 from rollout.errors import (
@@ -163,24 +163,7 @@ def _verify_inside(
     try:
         verify.stop_on_errors(outcome, database=ROLLED_BACK)
     except VerificationFailed as error:
-        raise _perhaps_shelved(error, run) from None
-
-
-def _perhaps_shelved(error: VerificationFailed, run: Run) -> VerificationFailed:
-    """Say what to do where it may be what the shelf gave back that is wrong: nobody can mend that where it lies."""
-    back = [one["object"] for one in run.result.get("unshelved", []) if one["returned"]]
-    if not back:
-        return error
-    return VerificationFailed(
-        error.message,
-        hint=say(
-            "{hint} If that came back from the shelf: `alembic upgrade head` upgrades without it, then copy what fits"
-            " by hand; `tool shelf list` names the tables.",
-            hint=error.hint,
-        ),
-        database=error.database,
-        findings=error.findings,
-    )
+        raise shelf_mend.advice(error, run.result.get("unshelved", ())) from None
 
 
 def _after_commit(session: Session, run: Run, steps: plan.Plan) -> None:

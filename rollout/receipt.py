@@ -148,7 +148,7 @@ def refuse(connection: Connection, steps: plan.Plan) -> None:
         Finding(
             subject,
             say("depends on what would go, and is not ours"),
-            say("Keep its definition, then: {statement}", statement=statement),
+            _in_the_way(statement),
             check="nothing_depends_on_what_goes",
             area="structure",
         )
@@ -165,3 +165,10 @@ def refuse(connection: Connection, steps: plan.Plan) -> None:
             database=UNTOUCHED,
             findings=findings,
         )
+
+
+def _in_the_way(statement: str) -> str:
+    """Say what removes an object of others, and what to keep of it first."""
+    if statement.startswith(("DROP TABLE", "DROP MATERIALIZED")) or " DROP COLUMN " in statement:
+        return say("Keep its definition and what is in it, then: {statement}", statement=statement)
+    return say("Keep its definition, then: {statement}", statement=statement)

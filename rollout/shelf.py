@@ -66,7 +66,8 @@ class Entry:
     """One table on the shelf: rows of ``source``, or values of some of its columns beside its ``key``.
 
     ``revision`` made what went; ``made_by``: transactions of the upgrades that made rows; ``digest``: fingerprint of
-    what was put away; ``sequences``: positions by column; ``why``: why what is still here did not fit last time.
+    what was put away; ``sequences``: positions by column; ``why``: why what is still here did not fit last time;
+    ``key_was_gone``: somebody had dropped the primary key, so that ``key`` was found later and may be there twice.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Entry:
     made_by: tuple[int, ...] = ()
     sequences: dict[str, int] = field(default_factory=dict)
     why: tuple[str, ...] = ()
+    key_was_gone: bool = False
     bytes: int = 0
 
     @property

@@ -28,7 +28,7 @@ def on_shelf(settings: Settings, run: Run, run_id: str | None = None) -> list[En
             found = entries(connection)
     finally:
         engine.dispose()
-    return found if run_id is None else _of(found, run_id)
+    return found if run_id is None else of_run(found, run_id)
 
 
 def drop_run(settings: Settings, run: Run, run_id: str, confirm: Callable[[list[Entry]], bool]) -> None:
@@ -37,7 +37,7 @@ def drop_run(settings: Settings, run: Run, run_id: str, confirm: Callable[[list[
     Raises ``RollbackFailed`` where there is nothing of that rollback, or nobody said yes.
     """
     with memory.recorded(settings, run) as session:
-        chosen = _of(entries(session.own), run_id)
+        chosen = of_run(entries(session.own), run_id)
         run.result["entries"] = [entry.as_json() for entry in chosen]
         if not confirm(chosen):
             raise RollbackFailed(say("not confirmed"), hint=say("Answer y, or call with --yes."), database=UNTOUCHED)
@@ -47,7 +47,7 @@ def drop_run(settings: Settings, run: Run, run_id: str, confirm: Callable[[list[
         run.database = CHANGED
 
 
-def _of(found: list[Entry], run_id: str) -> list[Entry]:
+def of_run(found: list[Entry], run_id: str) -> list[Entry]:
     """Return the entries of one rollback."""
     chosen = [entry for entry in found if entry.run_id == run_id]
     if not chosen:

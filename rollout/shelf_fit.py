@@ -69,6 +69,15 @@ class Fit:
         """Return the expression of a column's value, of the type that the table has."""
         return f"s.{quote(column)}" + (f"::text::{self.others[column]}" if column in self.others else "")
 
+    def same(self, there: str, column: str) -> str:
+        """Return the condition that a value is that of a column of ``s``; as text where people altered its type."""
+        kind = "::text" if column.strip('"') in self.others else ""
+        return f"{there}{kind} = s.{column}{kind}"
+
+    def same_key(self) -> str:
+        """Return the condition that a row of ``t`` has the key of the row ``s`` of the shelf."""
+        return " AND ".join(self.same(f"t.{quote(name)}", quote(name)) for name in self.entry.key)
+
     def taken(self, columns: Iterator[str] | tuple[str, ...]) -> str:
         """Return the condition that the types here take the values of these columns, and neither cut nor alter them."""
         calls = [
@@ -117,7 +126,7 @@ class Fit:
     def _first(self, column: str) -> Iterator[str]:
         """Yield the condition that a row is the first of those with its value; nothing where each value is unique."""
         key = ", ".join(f"s.{quote(name)}" for name in self.entry.key)
-        pairs = f"{self.entry.table} AS s JOIN {self.table} AS t ON {same_key(self.entry)}"
+        pairs = f"{self.entry.table} AS s JOIN {self.table} AS t ON {self.same_key()}"
         rows = f"FROM {pairs} WHERE s.{quote(column)} IS NOT NULL"
         if self.connection.exec_driver_sql(
             f"SELECT EXISTS (SELECT {rows} GROUP BY s.{quote(column)} HAVING count(*) > 1)"
@@ -125,11 +134,6 @@ class Fit:
             numbered = f"SELECT {key}, row_number() OVER (PARTITION BY s.{quote(column)} ORDER BY {key}) AS n {rows}"
             names = ", ".join(quote(name) for name in self.entry.key)
             yield f"({key}) NOT IN (SELECT {names} FROM ({numbered}) AS x WHERE n > 1)"
-
-
-def same_key(entry: Entry) -> str:
-    """Return the condition that a row of ``t`` has the key of the row ``s`` of the shelf."""
-    return " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in entry.key)
 
 
 def if_taken(condition: str | None, value: str, otherwise: str = "NULL") -> str:

@@ -7,7 +7,7 @@ text of every value, that what came back is what was put away.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -15,12 +15,12 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from rollout import memory, own_rows
 from rollout.database import in_text, quote
-from rollout.errors import MigrationFailed
 from rollout.fingerprint import Fingerprint, table_fingerprint
 from rollout.messages import say
 from rollout.operations import quietly
 from rollout.shelf import COLUMNS, MADE, ROWS, SHELF, Entry, columns_of, drop_empty, entries, key_of
-from rollout.shelf_fit import Fit, forget, if_taken, same_key
+from rollout.shelf_fit import Fit, forget, if_taken
+from rollout.shelf_proof import Returned, prove
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -51,29 +51,6 @@ BEGIN
     END LOOP;
 END
 $put$"""
-
-
-@dataclass
-class Returned:
-    """What became of one entry: ``given`` rows must be found again at the end, ``cleared`` references lost their owner.
-
-    ``fits``: there is a place for it at all. ``refused``: columns that do not take every value, each with the condition
-    that it takes that of the row ``s``.
-    """
-
-    entry: Entry
-    fits: bool = True
-    given: int = 0
-    back: int = 0
-    cleared: int = 0
-    refused: dict[str, str] = field(default_factory=dict)
-    why: list[str] = field(default_factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as the run's result names it."""
-        left = self.entry.rows - self.back
-        shown = {"object": self.entry.object, "rows": self.entry.rows, "returned": self.back, "left": left}
-        return {**shown, "cleared": self.cleared, "why": [str(reason) for reason in self.why]}
 
 
 class PutBack:
@@ -117,7 +94,9 @@ class PutBack:
     def _put_back(self, entry: Entry) -> None:
         """Put one entry back, as far as it fits."""
         # Somebody had dropped the primary key: the table that is made again has it.
-        entry = entry if entry.key else replace(entry, key=key_of(self.connection, quote("public", entry.source)))
+        if not entry.key:
+            key = key_of(self.connection, quote("public", entry.source))
+            entry = replace(entry, key=key, key_was_gone=True)
         outcome = Returned(entry)
         self.returned.append(outcome)
         problem = self._misfit(entry)
@@ -131,23 +110,36 @@ class PutBack:
 
     def _misfit(self, entry: Entry) -> str | None:
         """Say why nothing of an entry can go back; None where it can."""
-        found = table_fingerprint(self.connection, SHELF, entry.name, entry.fingerprinted)
-        if found != Fingerprint(entry.rows, entry.digest):
-            return say("what is on the shelf is not what was put away: it was changed there")
+        shelved = columns_of(self.connection, entry.table)
+        if not set(entry.fingerprinted) <= set(shelved) or table_fingerprint(
+            self.connection, SHELF, entry.name, entry.fingerprinted
+        ) != Fingerprint(entry.rows, entry.digest):
+            return say(
+                "what is on the shelf is not what was put away: it was changed there"
+                " (if rightly: tool shelf accept {run})",
+                run=entry.run_id,
+            )
         there = columns_of(self.connection, quote("public", entry.source))
         for column in entry.columns:
             if column not in there:
                 return say("there is no column {column} any more", column=f"{entry.source}.{column}")
             if entry.kind == COLUMNS and f"column {entry.source}.{column}" in self.preexisting:
                 return say("the column {column} was there already", column=f"{entry.source}.{column}")
+        if entry.key_was_gone and self._holds_rows(entry.source):
+            return say("newer rows are there, and the table had lost its key: compare them by hand")
         if entry.kind == COLUMNS and any(_same_columns(one.entry, entry) for one in self.returned if one.fits):
             return say("newer values of these columns came back")
         return None
 
+    def _holds_rows(self, table: str) -> bool:
+        """Tell whether a table has any row."""
+        rows = f"SELECT EXISTS (SELECT FROM {quote('public', table)})"
+        return bool(self.connection.exec_driver_sql(rows).scalar_one())
+
     def _rows(self, outcome: Returned) -> None:
         """Insert the rows of a table whose owners are there; first those that an upgrade had made."""
         entry, table, fit = outcome.entry, quote("public", outcome.entry.source), Fit(self.connection, outcome.entry)
-        fits, whole = self._owners(outcome), fit.taken(entry.columns)
+        fits, whole = self._owners(outcome, fit), fit.taken(entry.columns)
         names = ", ".join(quote(name) for name in entry.columns)
         values = ", ".join(fit.value(name) for name in entry.columns)
         insert = f"INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {entry.table} AS s"
@@ -168,12 +160,12 @@ class PutBack:
             self.connection.execute(text(one_by_one.replace(":", r"\:")))
         self._advance(entry, table)
 
-    def _owners(self, outcome: Returned) -> str:
+    def _owners(self, outcome: Returned, fit: Fit) -> str:
         """Return the condition that the rows which a row of ``s`` refers to are there; clear references that may be."""
         entry, conditions = outcome.entry, ["true"]
         for parent, clears, here, there in self._references(entry):
             filled = " AND ".join(f"s.{column} IS NOT NULL" for column in here)
-            same = " AND ".join(f"p.{b} = s.{a}" for a, b in zip(here, there, strict=True))
+            same = " AND ".join(fit.same(f"p.{b}", a) for a, b in zip(here, there, strict=True))
             lost = f"{filled} AND NOT EXISTS (SELECT FROM {parent} AS p WHERE {same})"
             if clears:
                 unset = ", ".join(f"{column} = NULL" for column in here)
@@ -209,11 +201,11 @@ class PutBack:
             + if_taken(refused.get(name), f"coalesce({fit.value(name)}, t.{quote(name)})", f"t.{quote(name)}")
             for name in entry.columns
         )
-        update = f"UPDATE {table} AS t SET {new} FROM {entry.table} AS s WHERE {same_key(entry)} AND"
+        update = f"UPDATE {table} AS t SET {new} FROM {entry.table} AS s WHERE {fit.same_key()} AND"
         self.connection.execute(quietly(entry.source, f"{update} s.{MADE}"))
         with self.connection.begin_nested():
             self.connection.execute(quietly(entry.source, f"{update} NOT s.{MADE}"))
-        pairs = f"{entry.table} AS s JOIN {table} AS t ON {same_key(entry)}"
+        pairs = f"{entry.table} AS s JOIN {table} AS t ON {fit.same_key()}"
         there = outcome.given = self._count(pairs)
         if there < entry.rows:
             outcome.why.append(say("{count} row(s) of {table} are gone", count=entry.rows - there, table=entry.source))
@@ -240,57 +232,13 @@ class PutBack:
             return
         with self.run.step("unshelve") as step:
             for outcome in self.returned:
-                self._prove(outcome)
+                prove(self.connection, outcome)
             forget(self.connection)
             drop_empty(self.connection)
             self.run.result["unshelved"] = [outcome.as_json() for outcome in self.returned]
             back = sum(outcome.back for outcome in self.returned)
             left = sum(outcome.entry.rows for outcome in self.returned) - back
             step.detail = say("{back} row(s) put back, {left} left on the shelf", back=back, left=left)
-
-    def _prove(self, outcome: Returned) -> None:
-        """Find every row that was given back again, value by value; keep on the shelf what did not come back."""
-        entry = outcome.entry
-        if not outcome.fits:
-            replace(entry, why=tuple(str(reason) for reason in outcome.why)).label(self.connection)
-            return
-        pairs = f"{entry.table} AS s JOIN {quote('public', entry.source)} AS t ON {same_key(entry)}"
-        equal = f"{same_key(entry)} AND {self._equal(outcome)}"
-        whole = " AND ".join(["true", *outcome.refused.values()])
-        outcome.back = self._count(f"{pairs} AND {self._equal(outcome)} AND {whole}")
-        partly = self._count(f"{pairs} AND NOT {self._equal(outcome)}") if outcome.refused else 0
-        if outcome.back < outcome.given or partly:
-            raise MigrationFailed(
-                say("{object}: what came back is not what was put away", object=entry.object),
-                hint=say("Nothing was changed. `tool shelf show {run}` tells what is there.", run=entry.run_id),
-            )
-        if outcome.back == entry.rows:
-            self.connection.exec_driver_sql(f"DROP TABLE {entry.table}")
-            return
-        self.connection.exec_driver_sql(
-            f"DELETE FROM {entry.table} AS s USING {quote('public', entry.source)} AS t WHERE {equal} AND {whole}"
-        )
-        left = table_fingerprint(self.connection, SHELF, entry.name, entry.fingerprinted)
-        if not outcome.why:
-            outcome.why.append(_refused(left.rows))
-        why = tuple(str(reason) for reason in outcome.why)
-        replace(entry, rows=left.rows, digest=left.digest, why=why).label(self.connection)
-
-    def _equal(self, outcome: Returned) -> str:
-        """Return the condition that a row of ``t`` has every value of the one of ``s`` that its columns take."""
-        entry, others = outcome.entry, Fit(self.connection, outcome.entry).others
-        ours, theirs = (
-            [f"{row}.{quote(name)}" + ("::text" if name in others else "") for name in entry.columns] for row in "ts"
-        )
-        if entry.kind == COLUMNS:
-            taken = [outcome.refused.get(name) for name in entry.columns]
-            theirs = [f"coalesce({there}, {here})" for there, here in zip(theirs, ours, strict=True)]
-            ours, theirs = ([if_taken(*one) for one in zip(taken, values, strict=True)] for values in (ours, theirs))
-        return f"ROW({', '.join(ours)})::text = ROW({', '.join(theirs)})::text"
-
-
-def _refused(rows: int) -> str:
-    return say("{count} row(s): their place is taken, or the table refuses them", count=rows)
 
 
 def _same_columns(one: Entry, other: Entry) -> bool:

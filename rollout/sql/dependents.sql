@@ -34,6 +34,9 @@ WITH RECURSIVE named AS (
     JOIN pg_depend d ON d.refclassid = g.classid AND d.refobjid = g.objid
         AND (g.objsubid = 0 OR d.refobjsubid = g.objsubid)
     LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+    -- A child or partition of others is only let go: what depends on it stays.
+    WHERE g.classid <> 'pg_class'::regclass OR g.objsubid > 0 OR g.objid NOT IN (SELECT inhrelid FROM pg_inherits)
+       OR g.objid IN (SELECT objid FROM named WHERE classid = 'pg_class'::regclass AND key = ANY(%(keys)s))
 ), ours AS (
     SELECT objid FROM named WHERE classid = 'pg_class'::regclass AND objsubid = 0 AND key = ANY(%(keys)s)
 ), theirs AS (
@@ -45,10 +48,16 @@ WITH RECURSIVE named AS (
     WHERE d.deptype = 'e' AND d.refclassid = 'pg_extension'::regclass
 ), others(classid, objid, objsubid, statement) AS (
     -- relations: views, partitions and children, indexes, sequences
-    SELECT 'pg_class'::regclass, c.oid, 0, format('DROP %%s %%s;', CASE c.relkind
-               WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'i' THEN 'INDEX' WHEN 'S' THEN 'SEQUENCE'
-               ELSE 'TABLE' END, c.oid::regclass)
+    SELECT 'pg_class'::regclass, c.oid, 0, CASE
+               WHEN c.relispartition AND i.inhparent IS NOT NULL
+                   THEN format('ALTER TABLE %%s DETACH PARTITION %%s;', i.inhparent::regclass, c.oid::regclass)
+               WHEN c.relkind IN ('r', 'f') AND i.inhparent IS NOT NULL
+                   THEN format('ALTER TABLE %%s NO INHERIT %%s;', c.oid::regclass, i.inhparent::regclass)
+               ELSE format('DROP %%s %%s;', CASE c.relkind
+                   WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE' WHEN 'i' THEN 'INDEX' WHEN 'I' THEN 'INDEX'
+                   WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, c.oid::regclass) END
     FROM theirs g JOIN pg_class c ON g.objid = c.oid LEFT JOIN pg_index x ON x.indexrelid = c.oid
+    LEFT JOIN pg_inherits i ON i.inhrelid = c.oid AND i.inhparent IN (SELECT objid FROM ours)
     WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S', 'i', 'I') AND c.relnamespace <> 'pg_toast'::regnamespace
       AND coalesce(x.indrelid, 0) NOT IN (SELECT objid FROM theirs)
       AND NOT EXISTS (SELECT FROM pg_constraint o WHERE o.conindid = c.oid AND o.contype IN ('p', 'u', 'x'))

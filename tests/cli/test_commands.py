@@ -49,6 +49,7 @@ KEYS = {
     "report": {"report"},
     "shelf list": {"entries"},
     "shelf show": {"entries"},
+    "shelf accept": {"run_id", "entries"},
     "shelf drop": {"run_id", "entries"},
     "demo": set(),
     "monitor": {"healthy", "metrics"},
