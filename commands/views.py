@@ -115,7 +115,10 @@ def _preflight(run: Run, speak: Speaker) -> Iterator[str]:
 
 
 def _verify(run: Run, speak: Speaker) -> Iterator[str]:
-    """Say how the checks came out."""
+    """Say how the checks came out, area by area and in all."""
+    heads = (say("area"), say("passed"), say("failed"), say("warnings"))
+    areas = ((speak.area(one["area"]), one["passed"], one["failed"], one["warnings"]) for one in run.result["areas"])
+    yield from table(heads, areas, speak)
     yield from _checks(run.result, speak)
     if run.result.get("revision") is not None:
         at = revision_name(run.result["revision"])

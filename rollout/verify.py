@@ -18,6 +18,7 @@ from rollout.checks import (  # noqa: F401 - they register
     levels,
     performance,
     preflight,
+    ranges,
     rejected_rows,
     remembered,
     rights,
@@ -106,13 +107,13 @@ def verify(
                 subject = replace(subject_at(connection, revision), settings=settings, deep=deep)
                 outcome = run_areas(subject, chosen, run.listener)
                 if revision is None:
-                    outcome.failed += 1
+                    outcome.count(Area.STRUCTURE.value, failed=True)
                     outcome.findings.append(_not_upgraded())
                 step.detail = say("revision {revision}", revision=revision) if revision else say("not upgraded yet")
             _sampled(run, subject)
             if "content" in subject.shared:
                 run.result["content"] = subject.shared["content"]
-        run.result["revision"] = revision
+        run.result |= {"revision": revision, "areas": outcome.by_area()}
         report(run, outcome)
     finally:
         engine.dispose()

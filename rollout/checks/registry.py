@@ -6,8 +6,9 @@ A check that cannot run is itself an error (``run_checks``), never a pass.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -174,6 +175,14 @@ class Outcome:
     passed: int
     failed: int
     findings: list[Finding]
+    areas: dict[str, list[int]] = field(default_factory=dict)
+    """Of each area, how many checks passed and how many failed."""
+
+    def count(self, area: str, *, failed: bool) -> None:
+        """Count one check of an area."""
+        self.failed += failed
+        self.passed += not failed
+        self.areas.setdefault(area, [0, 0])[failed] += 1
 
     def add(self, findings: list[Finding]) -> None:
         """Count what one more look found, which is no check of the registry."""
@@ -195,6 +204,14 @@ class Outcome:
             "warnings": len(self.findings) - len(self.errors),
         }
 
+    def by_area(self) -> list[dict[str, Any]]:
+        """Return the same of each area."""
+        warnings = Counter(finding.area for finding in self.findings if finding.severity != ERROR)
+        return [
+            {"area": area, "passed": passed, "failed": failed, "warnings": warnings[area]}
+            for area, (passed, failed) in self.areas.items()
+        ]
+
 
 def run_checks(checks: Iterable[Check], subject: Subject, listener: Listener | None = None) -> Outcome:
     """Run every check whose objects are there, whole, at this revision; report all, then let the caller stop."""
@@ -207,7 +224,10 @@ def run_checks(checks: Iterable[Check], subject: Subject, listener: Listener | N
             _ = subject.catalog
     except SQLAlchemyError as error:
         _stop_at_locks(error, "catalog", subject)
-        return Outcome(0, len(chosen), [_blind(error)])
+        outcome.findings.append(_blind(error))
+        for one in chosen:
+            outcome.count(one.area.value, failed=True)
+        return outcome
     for number, one in enumerate(chosen):
         if listener is not None:
             listener.progress("verify", number, len(chosen), "checks")
@@ -216,10 +236,7 @@ def run_checks(checks: Iterable[Check], subject: Subject, listener: Listener | N
             for finding in _run(one, subject)
         ]
         outcome.findings += found
-        if any(finding.severity == ERROR for finding in found):
-            outcome.failed += 1
-        else:
-            outcome.passed += 1
+        outcome.count(one.area.value, failed=any(finding.severity == ERROR for finding in found))
     return outcome
 
 

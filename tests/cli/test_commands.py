@@ -28,7 +28,7 @@ CHECKED = {"summary", "findings"}
 KEYS = {
     "migrate": CHECKED | {"run_id", "from_revision", "to_revision", "backup", "preserved"},
     "preflight": CHECKED,
-    "verify": CHECKED,
+    "verify": CHECKED | {"areas"},
     "plan": set(),
     "status": {"current_revision", "head_revision", "pending", "healthy", "metrics"},
     "rollback": {"run_id", "receipt", "from_revision", "to_revision"},

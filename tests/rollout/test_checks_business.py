@@ -156,6 +156,20 @@ DAMAGES = [
         "collection_success_stats.recovery_rate",
         WARNING,
     ),
+    *(
+        Damage("figures_are_never_negative", sql, subject, WARNING)
+        for sql, subject in (
+            (f"{_HAS} cases_won = -1 WHERE lawyer_id = {LAWYER}", "lawyer_level_details.cases_won"),
+            (
+                "UPDATE enterprise_service_packages SET monthly_fee = -monthly_fee",
+                "enterprise_service_packages.monthly_fee",
+            ),
+            (
+                _STATISTIC.format(", total_cases", "current_date, current_date, -3"),
+                "collection_success_stats.total_cases",
+            ),
+        )
+    ),
     Damage(
         "periods_end_after_they_begin",
         _without(
