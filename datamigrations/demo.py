@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from datamigrations.accounts import upgrade_users
 from datamigrations.pagtive import ImportOptions, import_pagtive
-from rollout import migrate, verify
+from rollout import interrupt, migrate, verify
 from rollout.database import engine_for
 from rollout.embedded import EmbeddedServer
 from rollout.errors import CHANGED
@@ -84,6 +84,7 @@ def _main_job(run: Run, settings: Settings) -> None:
         part = Run(name, listener=run.listener)
         run.listener.note(say("— tool {command}", command=name))
         call(part)
+        interrupt.heed_again()
         run.target = part.target
         run.database = CHANGED
         if "report" in part.result:

@@ -138,18 +138,26 @@ FROM import_groups AS g
 WHERE g.place = g.leader AND {quarantine.accepted(USERS, "g")}
 """
 
+# Source users for whom somebody of an earlier import speaks whom this run has not read, or cannot take today.
+_SPOKEN_FOR = """
+EXISTS (SELECT FROM public.pagtive_user_map AS m
+        WHERE m.user_id = {user} AND m.matched_by <> 'merged'
+          AND NOT EXISTS (SELECT FROM import_people AS o WHERE o.source_id = m.source_id)
+          AND ({partly} OR EXISTS (SELECT FROM import_converted_users AS w WHERE w.id = m.source_id)))
+"""
+
 # Of several source users of one target user one speaks for it: the one of the map, of Feishu, of e-mail, the oldest.
 _SPEAKERS = """
 UPDATE import_people AS p SET matched_by = 'merged'
 FROM (
-    SELECT n, row_number() OVER (
+    SELECT n, mapped_by IS NULL AND {spoken_for} AS spoken_for, row_number() OVER (
         PARTITION BY user_id
         ORDER BY mapped_by IS NOT DISTINCT FROM 'merged',
                  array_position(ARRAY['map', 'decision', 'feishu', 'email', 'created', 'merged'], matched_by),
                  created_at, source_id
-    ) AS place FROM import_people WHERE user_id IS NOT NULL
+    ) AS place FROM import_people AS q WHERE user_id IS NOT NULL
 ) AS o
-WHERE o.n = p.n AND (o.place > 1 OR p.mapped_by = 'merged') AND p.matched_by <> 'merged'
+WHERE o.n = p.n AND (o.place > 1 OR o.spoken_for OR p.mapped_by = 'merged') AND p.matched_by <> 'merged'
 """
 
 
@@ -188,7 +196,8 @@ def resolve(job: Job) -> None:
     job.execute(_SETTLE)
     # Its statistics are of before: with them, _SPEAKERS compares everybody with everybody.
     job.execute("ANALYZE import_people")
-    job.execute(_SPEAKERS)
+    partly = job.options.retry_rejects or job.options.limit_users is not None
+    job.execute(_SPEAKERS.format(spoken_for=_SPOKEN_FOR.format(user="q.user_id", partly=str(partly).lower())))
 
 
 def _warn(job: Job) -> None:

@@ -17,6 +17,7 @@ from rollout.errors import (
     CHANGED,
     ROLLED_BACK,
     UNTOUCHED,
+    DatabaseUnavailable,
     Interrupted,
     MigrationFailed,
     PreflightFailed,
@@ -168,6 +169,7 @@ def change(session: Session, run: Run, locks: Mapping[str, str], *, dry_run: boo
         if dry_run:
             connection.rollback()
             return
+        interrupt.finish_from_here()
         with interrupt.finishing(), run.step("commit"):
             transaction.commit(connection, session.engine)
             run.database = CHANGED
@@ -209,9 +211,11 @@ def finish(session: Session, run: Run, written: Mapping[str, int], columns: Mapp
         run.database = UNTOUCHED
         return
     with interrupt.finishing(), run.step("analyze") as step:
-        for table in (name for name, rows in written.items() if rows):
-            only = f" ({columns[table]})" if columns and table in columns else ""
-            try:
-                session.own.exec_driver_sql(f"ANALYZE public.{table}{only}")
-            except DBAPIError as error:
-                step.detail = first_line(error)
+        try:
+            # A connection of its own: the session's may be gone, where the server was asked what became of COMMIT.
+            with session.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                for table in (name for name, rows in written.items() if rows):
+                    only = f" ({columns[table]})" if columns and table in columns else ""
+                    connection.exec_driver_sql(f"ANALYZE public.{table}{only}")
+        except (DBAPIError, DatabaseUnavailable) as error:
+            step.detail = first_line(error)

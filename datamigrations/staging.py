@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from datamigrations import rules
 from datamigrations.pipe import Pipe, copy_in, copy_out, session, take_time
@@ -62,11 +62,9 @@ def area(own: Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        try:
+        # Where the server is gone, or this session is, the next run drops them. The outcome is still to be recorded.
+        with suppress(SQLAlchemyError):
             _drop(own)
-        except DBAPIError:
-            # The server is gone, or this session is: the next run drops them. The outcome is still to be recorded.
-            own.rollback()
 
 
 def _drop(own: Connection) -> None:

@@ -105,13 +105,15 @@ def undo_run(settings: Settings, run: Run, run_id: str, *, discard_edits: bool =
 def _check_run(own: Connection, run_id: str) -> None:
     """Check that there is such an import, that it was committed, and that it has not been taken back."""
     row = own.execute(text("SELECT command, ok FROM rollout.runs WHERE run_id = :id"), {"id": run_id}).one_or_none()
-    if row is None or row.command != COMMAND or not row.ok:
+    # A run that was killed after COMMIT has no outcome, but what it wrote is there.
+    written = bool(_tables(own, run_id))
+    if row is None or row.command != COMMAND or not (row.ok or written):
         raise RollbackFailed(
             say("there is no import {run_id} that was committed", run_id=run_id),
             hint=say("`tool history` lists the runs."),
             database=UNTOUCHED,
         )
-    if not _tables(own, run_id):
+    if not written:
         raise RollbackFailed(
             say("import {run_id} wrote nothing, or was taken back already", run_id=run_id),
             hint=say("`tool history` lists the runs."),

@@ -57,6 +57,23 @@ def heeding() -> Iterator[None]:
         _put_aside.clear()
 
 
+def finish_from_here() -> None:
+    """Let no signal in until the outermost ``heeding`` ends: what is committed is told as committed."""
+    _handle(signal.SIG_IGN)
+
+
+def heed_again() -> None:
+    """Let signals in again, for the next part of a command that has several."""
+    _handle(_interrupt)
+
+
+def _handle(handler: Any) -> None:
+    """Change what is done about all the signals that ``heeding`` has put aside (in the main thread only)."""
+    if threading.current_thread() is threading.main_thread():
+        for number in _put_aside:
+            signal.signal(number, handler)
+
+
 @contextmanager
 def cancelling(connection: psycopg2.extensions.connection) -> Iterator[None]:
     """Cancel the statement that runs on ``connection`` when such a signal comes (in the main thread only)."""

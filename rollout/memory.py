@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from rollout import interrupt
 from rollout.database import describe, engine_for, expected, first_line, run_lock, sqlstate
 from rollout.errors import Interrupted, PreflightFailed, RolloutError
 from rollout.messages import say
@@ -125,8 +126,9 @@ def recorded(settings: Settings, run: Run) -> Iterator[Session]:
                     with _outcome_of(run):
                         yield Session(engine, own, settings)
                 finally:
-                    run.finish()
-                    _end(engine, own, run)
+                    with interrupt.finishing():
+                        run.finish()
+                        _end(engine, own, run)
     finally:
         engine.dispose()
 

@@ -93,6 +93,19 @@ class Person:
     row: dict
     rule: str = ""
     user: str | None = None
+    says: str | None = None
+    decided: str | None = None
+    action: str | None = None
+
+    @property
+    def key(self):
+        """The id as it is compared."""
+        return canonical(self.row["id"])
+
+    @property
+    def address(self):
+        """The address as it is kept."""
+        return address(self.row["email"])
 
     @property
     def email(self):
@@ -259,11 +272,7 @@ class Oracle:
         """Decide who a group of newcomers becomes."""
         marks, members = group
         leader = members[0]
-        linked = {
-            one.user
-            for one in fit
-            if one.user and one.rule in {"feishu", "email"} and {("email", one.email), ("feishu", one.open_id)} & marks
-        }
+        linked = self.links(fit, marks)
         emails = {folded(identifier) for provider, identifier in self.accounts if provider == "email"}
         fault = None
         if len(linked) > 1:
@@ -281,6 +290,14 @@ class Oracle:
         for person in members:
             person.user = user
             person.rule = "created" if user == new and person is leader else "merged"
+
+    @staticmethod
+    def links(fit, marks):
+        """Return the users of those who were found and share an address or id with a group."""
+        found = {"map", "decision", "feishu", "email"}
+        return {
+            one.user for one in fit if one.rule in found and {("email", one.email), ("feishu", one.open_id)} & marks
+        }
 
     def expected_names(self):
         """Return the usernames of the new users, by source id."""

@@ -78,6 +78,17 @@ def test_undo_opens_again(settings, source):
 
 
 @pytest.mark.variant
+@pytest.mark.usefixtures("broken")
+def test_undo_lists_nothing_twice(settings, source):
+    """What a later run has put in quarantine anew does not come up a second time when an earlier one is undone."""
+    source.run("UPDATE users SET role = 'user' WHERE id = %s", uid(2))
+    retry = imported(settings, retry_rejects=True)
+    assert imported(settings).database == "untouched"
+    undo_run(settings, Run("pagtive undo"), retry.run_id)
+    assert sorted(listed(settings)) == sorted(OPEN)
+
+
+@pytest.mark.variant
 @pytest.mark.parametrize("source_server", ["text"], indirect=True)
 def test_a_duplicate_does_not_take_its_rivals_place(settings, source, target):
     """A page ``01`` that is retried is still the duplicate of ``1``, which stays as it is."""
@@ -91,6 +102,32 @@ def test_a_duplicate_does_not_take_its_rivals_place(settings, source, target):
     assert figures(run, "project_details") == {"read": 2, "unchanged": 1, "quarantined": 1}
     assert target.run("SELECT html FROM pagtive_project_details") == [("first",)]
     assert listed(settings) == [("project_details", f"{project}/01")]
+
+
+def test_a_retried_twin_does_not_speak_for_a_user(settings, source, target):
+    """Somebody of an earlier import does, also when a retry does not read that row."""
+    source.user(1, email="a@example.com", agreed_agreement_version="v1")
+    source.user(2, email="A@example.com", role="root", status=2, agreed_agreement_version="v2")
+    imported(settings)
+    source.run("UPDATE users SET role = 'user'")
+    assert figures(imported(settings, retry_rejects=True), "users") == {"read": 1, "merged": 1}
+    assert target.matched() == {uid(1): "created", uid(2): "merged"}
+    user = "SELECT status::text, agreed_agreement_version FROM users WHERE id = %s"
+    assert target.run(user, uid(1)) == [("ACTIVE", "v1")]
+    assert imported(settings).database == "untouched"
+
+
+@pytest.mark.variant
+def test_a_twin_of_somebody_who_does_not_fit_today(settings, source, target):
+    """Whoever speaks for a user goes on doing so: a row that is spoilt for a while changes nothing."""
+    source.user(1, email="a@example.com", agreed_agreement_version="v1")
+    imported(settings)
+    source.run("UPDATE users SET role = 'root'")
+    source.user(2, email="A@example.com", status=2)
+    assert figures(imported(settings), "users") == {"read": 2, "merged": 1, "quarantined": 1}
+    source.run("UPDATE users SET role = 'user'")
+    assert imported(settings).database == "untouched"
+    assert target.one("SELECT status::text FROM users WHERE id = %s", uid(1)) == "ACTIVE"
 
 
 @pytest.mark.variant
