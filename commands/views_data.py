@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rollout.errors import CHANGED
 from rollout.messages import say
-from rollout.presentation import place, result_lines, table
+from rollout.presentation import place, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,13 +52,7 @@ def _pagtive_import(run: Run, speak: Speaker) -> Iterator[str]:
     """Account for every row, table by table."""
     result = run.result
     tables = result.get("tables", {})
-    names = list(dict.fromkeys(name for counts in tables.values() for name in counts))
-    known = {
-        "read": say("read"), "inserted": say("inserted"), "updated": say("updated"), "unchanged": say("unchanged"),
-        "merged": say("merged"), "quarantined": say("quarantined"), "defaulted": say("defaulted"),
-    }  # fmt: skip
-    heads = [say("table"), *(known.get(name, name) for name in names)]
-    yield from table(heads, ([name, *(counts.get(key, 0) for key in names)] for name, counts in tables.items()), speak)
+    yield from _counts(tables, speak)
     reasons = ([reason, count] for reason, count in result.get("reasons", {}).items())
     yield from table([say("quarantined because"), say("rows")], reasons, speak)
     yield from _identity(run, speak)
@@ -74,6 +68,17 @@ def _pagtive_import(run: Run, speak: Speaker) -> Iterator[str]:
         )
         yield speak(_kept(run, text))
         yield from _what_next(run, speak, quarantined=bool(out))
+
+
+def _counts(tables: dict[str, dict[str, int]], speak: Speaker) -> Iterator[str]:
+    """Show what became of the rows of each table."""
+    names = list(dict.fromkeys(name for counts in tables.values() for name in counts))
+    known = {
+        "read": say("read"), "inserted": say("inserted"), "updated": say("updated"), "unchanged": say("unchanged"),
+        "merged": say("merged"), "quarantined": say("quarantined"), "defaulted": say("defaulted"),
+    }  # fmt: skip
+    heads = [say("table"), *(known.get(name, name) for name in names)]
+    yield from table(heads, ([name, *(counts.get(key, 0) for key in names)] for name, counts in tables.items()), speak)
 
 
 def _what_next(run: Run, speak: Speaker, *, quarantined: bool) -> Iterator[str]:
@@ -171,7 +176,7 @@ def _undo(run: Run, speak: Speaker) -> Iterator[str]:
 
 def _demo(run: Run, speak: Speaker) -> Iterator[str]:
     """Show what the demo did, and where its reports are."""
-    yield from result_lines({key: value for key, value in run.result.items() if key != "reports"}, speak)
+    yield from _counts(run.result.get("pagtive", {}), speak)
     for path in run.result.get("reports", []):
         yield speak(say("report: {path}", path=path))
 
