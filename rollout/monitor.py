@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from rollout import metrics, notify, plan, verify
 from rollout.checks.registry import Area
-from rollout.database import VERSION_TABLE, describe, engine_for, first_line
+from rollout.database import describe, engine_for, first_line
 from rollout.errors import UNTOUCHED, DatabaseUnavailable, PreflightFailed, RolloutError, VerificationFailed
 from rollout.findings import Finding
 from rollout.messages import Message, say
@@ -130,9 +130,8 @@ def _look(connection: Connection, run: Run) -> list[Finding]:
             subject.catalog  # noqa: B018 - read once here, lest every check waits for the same lock
             return verify.run_areas(subject, (Area.STRUCTURE,)).errors
     except PreflightFailed as error:
-        ids = connection.execute(text(f"SELECT version_num FROM public.{VERSION_TABLE} ORDER BY 1")).scalars()
-        run.result["current_revision"] = ", ".join(ids)
-        return [Finding(VERSION_TABLE, error.message, error.hint, check="revision_is_known", area=Area.STRUCTURE.value)]
+        run.result["current_revision"] = ", ".join(plan.recorded(connection)) or None
+        return [verify.unknown_revision(error)]
     except DBAPIError as error:
         if error.connection_invalidated:
             raise

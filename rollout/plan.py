@@ -124,14 +124,19 @@ def not_in(revision: str | None) -> list[Revision]:
     return list(history()[len(up_to(revision)) :])
 
 
+def recorded(connection: Connection) -> list[str]:
+    """Return what our version table names, whatever it is; nothing where there is no such table."""
+    if connection.execute(text(f"SELECT to_regclass('public.{VERSION_TABLE}')")).scalar_one() is None:
+        return []
+    return list(connection.execute(text(f"SELECT version_num FROM public.{VERSION_TABLE} ORDER BY 1")).scalars())
+
+
 def current(connection: Connection) -> str | None:
     """Return the revision that the database is at by our version table; None before the first upgrade.
 
     Raises ``PreflightFailed`` where the table does not say: several rows, or an id that this checkout does not know.
     """
-    ids: list[str] = []
-    if connection.execute(text(f"SELECT to_regclass('public.{VERSION_TABLE}')")).scalar_one() is not None:
-        ids = list(connection.execute(text(f"SELECT version_num FROM public.{VERSION_TABLE}")).scalars())
+    ids = recorded(connection)
     if not ids:
         _refuse_loss(connection)
         return None

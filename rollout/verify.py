@@ -29,8 +29,8 @@ from rollout.checks import (  # noqa: F401 - they register
     workspaces,
 )
 from rollout.checks.registry import CHECKS, Area, Outcome, Subject, run_checks
-from rollout.database import describe, engine_for, lift_limits, server_major
-from rollout.errors import UNTOUCHED, VerificationFailed
+from rollout.database import VERSION_TABLE, describe, engine_for, lift_limits, server_major
+from rollout.errors import UNTOUCHED, PreflightFailed, VerificationFailed
 from rollout.findings import Finding
 from rollout.messages import say
 
@@ -103,7 +103,7 @@ def verify(
         with engine.connect() as connection:
             read_only(connection, replace(settings, statement_timeout=limit))
             with run.step("verify") as step:
-                revision = plan.resolve(at) if at else plan.current(connection)
+                revision = _revision(connection, at, run)
                 subject = replace(subject_at(connection, revision), settings=settings, deep=deep)
                 outcome = run_areas(subject, chosen, run.listener)
                 if revision is None:
@@ -118,6 +118,27 @@ def verify(
     finally:
         engine.dispose()
     stop_on_errors(outcome, database=UNTOUCHED)
+
+
+def _revision(connection: Connection, at: str | None, run: Run) -> str | None:
+    """Return the revision to verify against; where nobody can tell which, that is what verification finds."""
+    if at:
+        return plan.resolve(at)
+    try:
+        return plan.current(connection)
+    except PreflightFailed as error:
+        outcome = Outcome(0, 0, [unknown_revision(error)])
+        outcome.count(Area.STRUCTURE.value, failed=True)
+        run.result |= {"revision": None, "areas": outcome.by_area()}
+        report(run, outcome)
+        raise VerificationFailed(
+            error.message, hint=error.hint, database=UNTOUCHED, findings=outcome.findings
+        ) from None
+
+
+def unknown_revision(error: PreflightFailed) -> Finding:
+    """Make a finding of what ``plan.current`` could not accept."""
+    return Finding(VERSION_TABLE, error.message, error.hint, check="revision_is_known", area=Area.STRUCTURE.value)
 
 
 def _not_upgraded() -> Finding:

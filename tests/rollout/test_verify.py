@@ -20,6 +20,7 @@ from rollout.checks import registry
 from rollout.embedded import EmbeddedServer
 from rollout.errors import LockNotAcquired, RolloutError, VerificationFailed
 from rollout.findings import ERROR, WARNING, Finding
+from rollout.monitor import status
 from rollout.run import Run
 from rollout.sample_data.pagtive import create_pagtive_schema, fill_pagtive
 from rollout.verify import verify
@@ -369,6 +370,24 @@ def test_a_database_that_was_not_upgraded(legacy: Server, settings_for: Settings
     """Where no revision is recorded, that is an error, with what to do."""
     run = _verified(settings_for(legacy))
     assert _found(run) == [("database", "no revision of ours is recorded: the database has not been upgraded")]
+
+
+def test_a_version_table_that_does_not_tell_is_found(migrated: Server, settings_for: SettingsFor) -> None:
+    """Where nobody can say which revision to verify against, that is an error like others; `status` says the same."""
+    damages = {
+        "INSERT INTO lawsker_schema_version VALUES ('feedc0ffee00')": "names 2 revisions",
+        "DELETE FROM lawsker_schema_version WHERE version_num <> 'feedc0ffee00'": "feedc0ffee00, which this checkout",
+        "DELETE FROM lawsker_schema_version": "names no revision, but",
+        "DROP TABLE lawsker_schema_version": "names no revision, but",
+    }
+    for damage, problem in damages.items():
+        execute(migrated, damage)
+        for command_of in (verify, status):
+            run = Run("verify")
+            with pytest.raises(VerificationFailed, match=problem):
+                command_of(settings_for(migrated), run)
+            found = [(one.check, one.subject) for one in run.findings]
+            assert found == [("revision_is_known", "lawsker_schema_version")]
 
 
 @pytest.mark.variant
