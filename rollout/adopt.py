@@ -159,18 +159,32 @@ def _state(key: str, revision: str, definition: Definition, wanted: manifest.Man
 
 def find(key: str, definition: Definition, there: Catalog) -> Definition | None:
     """Return what is there under this key or, for constraints and indexes, with this definition under another name."""
+    found = find_key(key, definition, there)
+    return None if found is None else there[found]
+
+
+def find_key(key: str, definition: Definition, there: Catalog) -> str | None:
+    """Return the key of what ``find`` returns; one that is only switched off comes after one that is whole."""
     if key in there:
-        return there[key]
+        return key
     kind = key.split(" ", 1)[0]
     if kind not in {"constraint", "index"}:
         return None
-    wanted = catalog.definition_of(definition)
-    alike = (
-        other
+    alike = {
+        name: other
         for name, other in there.items()
-        if name.startswith(kind + " ") and other["table"] == wanted["table"] and catalog.definition_of(other) == wanted
-    )
-    return next(alike, None)
+        if name.startswith(kind + " ") and other["table"] == catalog.definition_of(definition)["table"]
+    }
+    for form in (catalog.definition_of, as_written):
+        for name, other in alike.items():
+            if form(other) == form(definition):
+                return name
+    return None
+
+
+def as_written(definition: Definition) -> Definition:
+    """Return a definition without what somebody did to the triggers that keep it."""
+    return {k: v for k, v in catalog.definition_of(definition).items() if k not in {"triggers_off", "triggers_edited"}}
 
 
 def _table_differences(table: str, wanted: manifest.Manifest, there: Catalog) -> Iterator[str]:
@@ -188,11 +202,11 @@ def _table_differences(table: str, wanted: manifest.Manifest, there: Catalog) ->
 
 def not_ours(table: str, wanted: manifest.Manifest, there: Catalog) -> Iterator[str]:
     """Yield the columns that our table has not, and the constraints that do what none of ours does."""
-    expected = [catalog.definition_of(definition) for _, definition in wanted.parts_of(table)]
+    expected = [as_written(definition) for _, definition in wanted.parts_of(table)]
     for key, actual in there.items():
         if key.startswith(f"column {table}.") and key not in wanted:
             yield key
-        if key.startswith(f"constraint {table}.") and catalog.definition_of(actual) not in expected:
+        if key.startswith(f"constraint {table}.") and as_written(actual) not in expected:
             yield key
 
 

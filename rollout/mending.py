@@ -79,14 +79,16 @@ def _dropped(other: str) -> str:
 def _part(found: Mends, key: str, definition: Definition, there: Catalog) -> None:
     """Find what mends one column, constraint or index."""
     kind, _, name = key.partition(" ")
-    actual = adopt.find(key, definition, there)
+    place = adopt.find_key(key, definition, there)
+    actual = there[place] if place is not None else None
     if actual is not None and catalog.definition_of(actual) == catalog.definition_of(definition):
         return
     table, _, last = name.rpartition(".")
     if kind == "column":
         _column(found, table, last, definition, actual)
     elif kind == "constraint":
-        if actual is not None:
+        if place is not None:
+            last = place.rpartition(".")[2]  # one whose triggers are off keeps the name that it has
             found.lossless.append(f"ALTER TABLE {identifier(table)} DROP CONSTRAINT {identifier(last)};")
         added = f"ADD CONSTRAINT {identifier(last)} {definition['definition']}"
         found.lossless.append(f"ALTER TABLE {identifier(table)} {added};")

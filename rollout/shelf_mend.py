@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rollout import memory
+from rollout.checks.registry import Area
 from rollout.errors import CHANGED, UNTOUCHED, RollbackFailed, VerificationFailed
+from rollout.findings import ERROR
 from rollout.fingerprint import table_fingerprint
 from rollout.messages import Message, say
 from rollout.shelf import SHELF, Entry, columns_of, entries
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 def advice(error: VerificationFailed, unshelved: Iterable[dict[str, Any]]) -> VerificationFailed:
     """Say where to mend what verification found, where it may be what came back: our tables are gone again by then."""
     back = [one for one in unshelved if one["returned"]]
-    if not back:
+    worst = next((one for one in error.findings if one.severity == ERROR), None)
+    if not back or worst is None or worst.area not in {Area.DATA.value, Area.BUSINESS.value}:
         return error
     hint, of = error.hint, None
     for one in back:

@@ -82,6 +82,32 @@ def test_several_shelves_one_after_the_other(a_week_later, settings_for):
 
 
 @pytest.mark.variant
+@pytest.mark.parametrize("when", ["before the rollback", "before the upgrade"])
+def test_triggers_that_keep_foreign_keys_are_switched_off(a_week_later, settings_for, when):
+    """What stays is verified, so it is refused; the hints can be typed as they stand, and lead on."""
+    settings, then, off = settings_for(a_week_later), ours(a_week_later), "ALTER TABLE users DISABLE TRIGGER ALL"
+    if when == "before the upgrade":
+        assert back(settings, "levels").exit_code == 0
+    execute(a_week_later, off)
+    before = picture(a_week_later)
+    for _ in range(3):
+        run = back(settings, "levels") if when == "before the rollback" else attempt(settings)
+        if run.exit_code == 0:
+            break
+        assert run.exit_code in {6, 9, 12}, run.error
+        assert "triggers that keep it are switched off" in run.error.message
+        assert before.differences(picture(a_week_later)) == []
+        typed = run.error.hint[run.error.hint.index("ALTER TABLE") :]
+        assert typed.endswith(";"), "it is about no shelf"
+        execute(a_week_later, typed)
+        before = picture(a_week_later)
+    assert run.error is None
+    assert back(settings, "levels").error is None
+    assert attempt(settings).error is None
+    assert ours(a_week_later) == then
+
+
+@pytest.mark.variant
 def test_people_write_between_rollbacks_to_different_families(a_week_later, settings_for):
     """Back and forth, writes, further back and forth: everything is what was written last, and the shelf is empty."""
     settings = settings_for(a_week_later)
