@@ -147,7 +147,9 @@ def _status(run: Run, speak: Speaker) -> Iterator[str]:
     if not result.get("metrics"):  # nothing was looked at
         return
     metrics = result.get("metrics", {})
-    yield speak(say("{place}: at {revision}", place=place(run), revision=revision_name(result["current_revision"])))
+    yield speak(
+        say("{place}: at {revision}", place=place(run), revision=revision_name(result["current_revision"]) or "-")
+    )
     if result["pending"]:
         families = ", ".join(dict.fromkeys(one["family"] for one in result["pending"]))
         yield speak(say("{count} revision(s) pending: {families}", count=len(result["pending"]), families=families))

@@ -48,10 +48,10 @@ class ObjectState:
     @property
     def in_short(self) -> str:
         """In what it differs, as far as it fits into a line."""
-        parts = self.how.split("; ")
+        parts = catalog.one_by_one(self.how)
         if len(parts) <= _SHOWN:
-            return self.how  # a message, with words in both languages
-        return "; ".join(parts[:_SHOWN]) + (f"; … ({len(parts)})" if len(parts) > _SHOWN else "")
+            return self.how
+        return say("{some}; … ({count})", some=catalog.in_a_row(parts[:_SHOWN]), count=len(parts))
 
     @property
     def is_kept(self) -> bool:
@@ -193,11 +193,11 @@ def _table_differences(table: str, wanted: manifest.Manifest, there: Catalog) ->
     for key, definition in parts.items():
         actual = find(key, definition, there)
         if actual is None:
-            yield f"{key} is missing"
+            yield say("{key} is missing", key=key)
         else:
             for line in catalog.differences(catalog.definition_of(definition), catalog.definition_of(actual)):
-                yield f"{key}: {line}"
-    yield from (f"{key} is not ours" for key in not_ours(table, wanted, there))
+                yield say("{key}: {how}", key=key, how=line)
+    yield from (say("{key} is not ours", key=key) for key in not_ours(table, wanted, there))
 
 
 def not_ours(table: str, wanted: manifest.Manifest, there: Catalog) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from rollout.messages import say
+from rollout.messages import Message, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -120,6 +120,15 @@ def in_a_row(lines: Iterable[str]) -> str:
     for one in others:
         first = say("{one}; {other}", one=first, other=one)
     return first
+
+
+def one_by_one(lines: str) -> list[str]:
+    """Return the messages that ``in_a_row`` made one of."""
+    found: list[str] = []
+    while isinstance(lines, Message) and lines.template == "{one}; {other}":
+        found.insert(0, lines.values["other"])
+        lines = lines.values["one"]
+    return [lines, *found]
 
 
 def _only_the_body(expected: Definition, found: Definition) -> bool:

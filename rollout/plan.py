@@ -172,6 +172,15 @@ def _unknown(connection: Connection, revision: str) -> PreflightFailed:
     if connection.execute(text(_REMEMBERS)).scalar_one():
         applied = list(connection.execute(text(_APPLIED), {"known": [one.id for one in history()]}))
     known, newer = [row for row in applied if row.known], [row for row in applied if not row.known]
+    if applied and revision not in {row.revision for row in applied}:
+        return PreflightFailed(
+            say(
+                "{table} names revision {revision}, which was never applied here",
+                table=VERSION_TABLE,
+                revision=revision,
+            ),
+            hint=say("Run `tool adopt` to see where the database really stands."),
+        )
     if not (known and newer and newer[-1].revision == revision):
         return PreflightFailed(
             say("the database is at revision {revision}, which this checkout does not know", revision=revision),

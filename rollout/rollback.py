@@ -110,9 +110,7 @@ def take_back(session: Session, run: Run, done: plan.Plan, failed: AuditFailed) 
     Like everything after COMMIT, no signal interrupts it. Raises ``MigrationFailed`` where the database is as it was
     before the run; ``AuditFailed`` where the upgrade stays, with what was in the way.
     """
-    run.listener.note(
-        say("the audit found: {reason}; rolling back (--on-audit-failure rollback)", reason=failed.message)
-    )
+    run.listener.note(say("{reason}; rolling back (--on-audit-failure rollback)", reason=failed.message))
     steps = plan.make(done.target, done.start)
     ended = {name: value for name, value in run.result.items() if name in {"summary", "preserved"}}
     try:

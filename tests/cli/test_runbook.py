@@ -1,4 +1,4 @@
-"""The restore page of both runbooks, typed as it stands, on a database that was upgraded and then damaged."""
+"""Pages of both runbooks, typed as they stand: a rollback and what it gives back, a restore after damage."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rollout.wheel import wheel_bin
 from tests.fixtures.databases import execute, query, url_of
 from tests.fixtures.legacy import picture
 from tests.fixtures.terminal import on_a_terminal
+from tests.rollout.test_rollback import A_WEEK, ours
 
 BLOCK = re.compile(r"^ *```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
@@ -46,6 +47,23 @@ def content(server):
     found = picture(server)
     schema = "\n".join(map(canonical, found.schema.splitlines()))
     return replace(found, filenodes={}, schema=schema)
+
+
+def shown(page, section):
+    """Return (what is typed, the lines that the page shows after it) of a section's first console."""
+    content = (PROJECT / "docs" / page).read_text(encoding="utf-8")
+    console = re.search(rf"^## {section}\n.*?^```console\n(.*?)^```$", content, re.MULTILINE | re.DOTALL)[1]
+    for part in console.removeprefix("$ ").split("\n$ "):
+        typed, *lines = part.splitlines()
+        yield typed, lines
+
+
+def alike(line):
+    """Return a line without what differs from night to night: numbers, times, ids, the database, widths of columns."""
+    line = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", line.rpartition("\x1b[2K")[2])
+    line = re.sub(r"\b[0-9a-f]{12}\b", "RUN", re.sub(r"\S+:\d+/\w+", "DATABASE", line))
+    line = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d|\d[\d.,]*( [KM]?B\b)?", "#", line)
+    return " ".join(line.split())
 
 
 class Night:
@@ -124,3 +142,26 @@ def test_the_restore_page(night, migrated, page, language, before, section, same
     assert whole.lost(content(migrated)) == []
     left = f"SELECT count(*) FROM pg_database WHERE datname LIKE '{migrated.database}%'"
     assert query(migrated, left) == 1
+
+
+@pytest.mark.variant
+@pytest.mark.parametrize(
+    ("page", "language", "section"),
+    [("runbook.md", {}, "Roll back"), ("runbook.zh-CN.md", {"LANG": "zh_CN.UTF-8"}, "回滚")],
+    ids=["en", "zh"],
+)
+def test_the_rollback_page(night, migrated, page, language, section):
+    """A week after the upgrade: back to before it; all that people wrote comes back; the page shows what is seen."""
+    night.environment |= language
+    execute(migrated, A_WEEK)
+    then, seen = ours(migrated), []
+    for typed, lines in shown(page, section):
+        screen = night.type(typed)
+        found = {alike(line) for line in screen.splitlines()}
+        missing = [line for line in lines if alike(line) not in found]
+        assert missing == [], f"{typed}\n{screen}"
+        seen.append(typed)
+        if typed.endswith("--to before-last-run"):
+            assert query(migrated, "SELECT to_regclass('lawsker_schema_version')") is None
+    assert len(seen) == 5
+    assert ours(migrated) == then

@@ -10,11 +10,14 @@ import sys
 import pytest
 
 from rollout import plan
+from rollout.adoption import adopt
+from rollout.errors import PreflightFailed
 from rollout.run import Run
 from rollout.settings import PROJECT
 from rollout.verify import verify
 from tests.fixtures.databases import execute, query, url_of
 from tests.fixtures.legacy import attempt, dump_schema
+from tests.fixtures.tiers import tried_once
 
 KNOWN = plan.families()["accounts"]
 NEWEST = plan.history()[-1].id
@@ -91,9 +94,22 @@ def test_every_script_leads_back_to_the_baseline(migrated, settings_for):
     assert run.exit_code == 0
 
 
-def test_an_unknown_revision_that_nobody_remembers(migrated, settings_for):
-    """Where the memory does not explain it, the id is all there is to say."""
+@pytest.mark.parametrize("remembers", tried_once([True, False]))
+def test_an_unknown_revision_that_nobody_applied(migrated, settings_for, remembers):
+    """Where the memory has other revisions it is a mistake, and adopt tells what to type; without it the id is all."""
     execute(migrated, "UPDATE lawsker_schema_version SET version_num = 'abcdef123456'")
-    run = attempt(settings_for(migrated))
+    settings = settings_for(migrated)
+    if not remembers:
+        execute(migrated, "DROP SCHEMA rollout CASCADE")
+    run = attempt(settings)
     assert run.exit_code == 6
-    assert run.error.message == "the database is at revision abcdef123456, which this checkout does not know"
+    if not remembers:
+        assert run.error.message == "the database is at revision abcdef123456, which this checkout does not know"
+        return
+    assert "abcdef123456, which was never applied here" in run.error.message
+    assert "tool adopt" in run.error.hint
+    with pytest.raises(PreflightFailed) as refused:
+        adopt(settings, Run("adopt"), lambda _: pytest.fail("asked"))
+    execute(migrated, refused.value.hint[refused.value.hint.index("DELETE") :])
+    assert attempt(settings).error is None
+    assert query(migrated, "SELECT version_num FROM lawsker_schema_version") == NEWEST
