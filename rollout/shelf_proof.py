@@ -9,7 +9,7 @@ from rollout.database import identifier, quote
 from rollout.errors import MigrationFailed
 from rollout.fingerprint import table_fingerprint
 from rollout.messages import say
-from rollout.shelf import COLUMNS, SHELF, Entry
+from rollout.shelf import COLUMNS, SHELF, Entry, columns_of
 from rollout.shelf_fit import Fit, if_taken
 
 if TYPE_CHECKING:
@@ -38,6 +38,14 @@ class Returned:
         shown = {"object": self.entry.object, "rows": self.entry.rows, "returned": self.back, "left": left}
         lies = {"run_id": self.entry.run_id, "table": identifier(SHELF, self.entry.name)}
         return {**shown, "cleared": self.cleared, "why": [str(reason) for reason in self.why], **lies}
+
+
+def is_as_it_was(connection: Connection, entry: Entry) -> bool:
+    """Tell whether what is on the shelf is what was put away, or accepted since."""
+    if not set(entry.fingerprinted) <= set(columns_of(connection, entry.table)):
+        return False
+    found = table_fingerprint(connection, SHELF, entry.name, entry.fingerprinted)
+    return (found.rows, found.digest) == (entry.rows, entry.digest)
 
 
 def prove(connection: Connection, outcome: Returned) -> None:

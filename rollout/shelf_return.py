@@ -15,12 +15,11 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from rollout import memory, own_rows
 from rollout.database import in_text, quote
-from rollout.fingerprint import Fingerprint, table_fingerprint
 from rollout.messages import say
 from rollout.operations import quietly
-from rollout.shelf import COLUMNS, MADE, ROWS, SHELF, Entry, columns_of, drop_empty, entries, key_of
+from rollout.shelf import COLUMNS, MADE, ROWS, Entry, columns_of, drop_empty, entries, key_of
 from rollout.shelf_fit import Fit, forget, if_taken
-from rollout.shelf_proof import Returned, prove
+from rollout.shelf_proof import Returned, is_as_it_was, prove
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -110,15 +109,8 @@ class PutBack:
 
     def _misfit(self, entry: Entry) -> str | None:
         """Say why nothing of an entry can go back; None where it can."""
-        shelved = columns_of(self.connection, entry.table)
-        if not set(entry.fingerprinted) <= set(shelved) or table_fingerprint(
-            self.connection, SHELF, entry.name, entry.fingerprinted
-        ) != Fingerprint(entry.rows, entry.digest):
-            return say(
-                "what is on the shelf is not what was put away: it was changed there"
-                " (if rightly: tool shelf accept {run})",
-                run=entry.run_id,
-            )
+        if not is_as_it_was(self.connection, entry):
+            return say("what is on the shelf is not what was put away: it was changed there")
         there = columns_of(self.connection, quote("public", entry.source))
         for column in entry.columns:
             if column not in there:

@@ -89,9 +89,7 @@ def test_what_was_changed_there_comes_back_once_it_is_accepted(migrated, setting
     assert accept(settings, run_id).result["entries"] == []
     execute(migrated, f"DELETE FROM {places(migrated)['user_accounts']} WHERE provider_account_id <> 'x'")
     run = attempt(settings)
-    (told,) = [one for one in run.result["unshelved"] if one["object"] == "table user_accounts"]
-    assert f"tool shelf accept {run_id}" in told["why"][0]
-    assert back(settings, "credits").exit_code == 0
+    assert (run.exit_code, f"tool shelf accept {run_id};" in run.error.hint) == (6, True)
     run = accept(settings, run_id, answer=False)
     assert (run.exit_code, run.database) == (12, "untouched")
     assert [one["rows"] for one in accept(settings, run_id).result["entries"]] == [0]
@@ -103,7 +101,7 @@ def test_what_was_changed_there_comes_back_once_it_is_accepted(migrated, setting
 
 @pytest.mark.variant
 def test_a_column_that_somebody_dropped_there(migrated, settings_for):
-    """Nothing of it can come back, which an upgrade reports; it is not accepted as it is."""
+    """Nothing of it can come back: it is not accepted as it is, and the upgrade refuses until told to go without it."""
     execute(migrated, A_WEEK)
     settings = settings_for(migrated)
     assert back(settings, "credits").exit_code == 0
@@ -113,8 +111,10 @@ def test_a_column_that_somebody_dropped_there(migrated, settings_for):
     assert (run.exit_code, run.database) == (12, "untouched")
     assert "has lost the column provider" in run.error.message
     run = attempt(settings)
-    assert (run.exit_code, run.error) == (0, None)
-    assert [entry.object for entry in on_shelf(migrated)] == ["table user_accounts"]
+    assert (run.exit_code, run.database) == (6, "untouched")
+    execute(migrated, run.error.hint[run.error.hint.index("COMMENT ON") :])
+    assert attempt(settings).error is None
+    assert on_shelf(migrated) == [], "it is there, but no longer ours"
 
 
 def test_nothing_of_that_run(migrated, settings_for):
