@@ -98,10 +98,9 @@ def _pagtive_plan(run: Run, speak: Speaker) -> Iterator[str]:
     if run.exit_code or not found:
         return
     rows = (
-        [one["source_id"], one["matched_by"], one.get("target_user_id") or one.get("merged_into", "-"),
-         one.get("withheld_role") or one.get("reasons") or _renamed(one, speak)]
+        [one["source_id"], one["matched_by"], one.get("target_user_id"), _noted(one, speak)]
         for one in found["users"][:_SHOWN]
-    )  # fmt: skip
+    )
     yield from table([say("source user"), say("matched by"), say("user of the target"), say("note")], rows, speak)
     users = sum(found["matched"].values())
     if users > _SHOWN:
@@ -121,9 +120,14 @@ _COLLISION = {
 }
 
 
-def _renamed(one: dict[str, str], speak: Speaker) -> str:
-    """Say what a taken username becomes."""
-    return speak(say("username {name}", name=one.get("new_username", "…"))) if "taken_username" in one else ""
+def _noted(one: dict[str, str], speak: Speaker) -> str:
+    """Say what is special about one source user."""
+    notes = [one[name] for name in ("withheld_role", "reasons") if name in one]
+    if "taken_username" in one:
+        notes.append(speak(say("username {name}", name=one.get("new_username", "…"))))
+    if "merged_into" in one:
+        notes.append(speak(say("merged into source user {source_id}", source_id=one["merged_into"])))
+    return ", ".join(notes)
 
 
 def _identity(run: Run, speak: Speaker) -> Iterator[str]:
@@ -154,8 +158,13 @@ def _rejects(run: Run, speak: Speaker) -> Iterator[str]:
     if "csv" in run.result:
         yield speak(say("{count} quarantined row(s) in {path}", count=run.result["rejected"], path=run.result["csv"]))
         return
+    from datamigrations.told import told
+
     found = run.result.get("rejects", [])
-    rows = ([one["table_name"], one["source_key"], ", ".join(one["reasons"]), one["message"]] for one in found[:_SHOWN])
+    rows = (
+        [one["table_name"], one["source_key"], ", ".join(one["reasons"]), "; ".join(map(speak, told(one["message"])))]
+        for one in found[:_SHOWN]
+    )
     yield from table([say("table"), say("source key"), say("reasons"), say("message")], rows, speak, indent="")
     if len(found) > _SHOWN:
         yield speak(say("… and {count} more (--csv FILE writes them all)", count=len(found) - _SHOWN))

@@ -86,6 +86,7 @@ def _history(run: Run, speak: Speaker) -> Iterator[str]:
     rows = []
     for one in run.result.get("runs", []):
         ended = say("not finished") if one["ok"] is None else say("done") if one["ok"] else f"{one['exit_code']}"
+        ended = say("tried only") if one["ok"] and one.get("dry_run") else ended
         start, end = one["from_revision"], one["to_revision"]
         way = f"{speak(revision_name(start))} → {speak(revision_name(end))}" if start != end else ""
         rows.append([one["run_id"], moment(one["started_at"]), one["command"], ended, duration(one["seconds"]), way])

@@ -125,7 +125,7 @@ def _stage(session: Session, run: Run, source: Source, workers: int) -> dict[str
         rows = staging.load(session, source, run, workers=workers)
         for name in source.only:
             rows[name] -= quarantine.leave_open(session.own, source.tables[name])
-        step.detail = say("{rows} rows of {tables} tables", rows=sum(rows.values()), tables=len(rows))
+        step.detail = say("{rows} rows of {tables} table(s)", rows=sum(rows.values()), tables=len(rows))
     return rows
 
 

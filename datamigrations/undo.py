@@ -197,7 +197,9 @@ class Undo:
             gone = f"SELECT p.{quote(key.key)} FROM {self._changed(key.parent, 'insert', 'p')}"
             rows = f"SELECT count(*) FROM {key.child} AS t WHERE t.{quote(key.column)} IN ({gone})"
             if key.ours and key.name in _ORDER:
-                ours = f"SELECT c.row_key FROM rollout.import_changes AS c WHERE {self._of_run(key.name, 'insert')}"
+                # What the run updated goes back to what it referred to before, and that is older than the run.
+                mine = " OR ".join(self._of_run(key.name, action) for action in ("insert", "update"))
+                ours = f"SELECT c.row_key FROM rollout.import_changes AS c WHERE {mine}"
                 rows += f" AND {_key(key.name)} NOT IN ({ours})"
             yield key.child, self._count(rows)
 

@@ -234,7 +234,8 @@ def runs(connection: Connection, limit: int = 100) -> list[dict[str, Any]]:
         return []
     rows = connection.execute(
         text(
-            "SELECT run_id, command, ok, exit_code, started_at, finished_at, from_revision, to_revision"
+            "SELECT run_id, command, ok, exit_code, started_at, finished_at, from_revision, to_revision,"
+            " coalesce(record LIKE '%\"dry_run\": true%', false) AS dry_run"
             " FROM rollout.runs ORDER BY number DESC LIMIT :limit"
         ),
         {"limit": limit},
@@ -249,6 +250,7 @@ def runs(connection: Connection, limit: int = 100) -> list[dict[str, Any]]:
             "seconds": (row.finished_at - row.started_at).total_seconds() if row.finished_at else None,
             "from_revision": row.from_revision,
             "to_revision": row.to_revision,
+            "dry_run": row.dry_run,
         }
         for row in rows
     ]

@@ -38,6 +38,8 @@ _STEPS = {
     "mend": say("mend"),
 }  # fmt: skip
 
+_OF_TABLES = {"copy": say("copy"), "merge": say("merge")}
+
 _AREAS = {
     "preflight": say("preflight"), "structure": say("structure"), "data": say("data"), "business": say("business"),
     "performance": say("performance"), "security": say("security"),
@@ -73,6 +75,9 @@ class Speaker:
 
     def step_name(self, name: str) -> str:
         """Return a step's name."""
+        first, _, table = name.partition(" ")
+        if table and first in _OF_TABLES and name not in _STEPS:
+            return self(say("{step} {table}", step=_OF_TABLES[first], table=table))
         return self(_STEPS.get(name, name))
 
     def step(self, step: Step) -> str:
@@ -80,7 +85,10 @@ class Speaker:
         mark = "✓" if step.ok else "✗"
         # Why a step failed is said in full at the end.
         detail = self(step.detail) if step.ok else clipped(self(step.detail), 80)
-        return f"{mark} {padded(self.step_name(step.name), 12)} {duration(step.seconds):>8}  {detail}".rstrip()
+        # A name that is longer takes the room before the time, so that what follows stands in one column still.
+        name = padded(self.step_name(step.name), 12)
+        seconds = padded(duration(step.seconds), 20 - width(name), right=True)
+        return f"{mark} {name} {seconds}  {detail}".rstrip()
 
     def value(self, value: object) -> str:  # noqa: PLR0911 - one a kind
         """Return any value on one line: nothing as a dash, numbers with separators, times without fractions."""

@@ -7,10 +7,14 @@ import json
 
 import pytest
 
+from commands.views import lines_of
 from datamigrations.pagtive import ImportOptions, plan_pagtive
 from rollout.errors import RolloutError
+from rollout.memory import runs
+from rollout.presentation import Speaker
 from rollout.run import Run
 from tests.fixtures.pagtive import imported, uid
+from tests.fixtures.upgraded import connected
 
 
 def planned(settings, file=None, **options):
@@ -65,6 +69,20 @@ def test_the_plan_is_what_the_import_does(settings, source, target, tmp_path):
     assert target.matched() == {key: rule for key, rule in expected.items() if rule != "quarantined"}
     again = planned(settings)
     assert again.result["identity"]["matched"] == {"map": 3, "merged": 1, "quarantined": 2}
+
+
+def test_what_an_operator_reads(settings, source, target):
+    """In either language: who is merged into whom is a note, not a user of the target; a trial is told from a run."""
+    fill(source, target)
+    run = planned(settings)
+    lines = {line.split()[0]: line for line in lines_of(run, Speaker(chinese=False))}
+    assert lines[uid(5)].split()[1:] == ["merged", "-", "merged", "into", "source", "user", uid(4)]
+    assert any(f"并入源用户 {uid(4)}" in line for line in lines_of(run, Speaker(chinese=True)))
+    with connected(settings.target) as connection:
+        past = Run("history", result={"runs": runs(connection)})
+    assert [one["dry_run"] for one in past.result["runs"]] == [True]
+    assert "tried only" in list(lines_of(past, Speaker(chinese=False)))[1]
+    assert Speaker(chinese=True).step_name("merge llm_logs") == "合并 llm_logs"
 
 
 def test_addresses_are_in_the_csv_only(settings, source, target, tmp_path):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
-from datamigrations import merge, quarantine, rules
+from datamigrations import identity, merge, quarantine, rules
 from datamigrations.mapping import TABLES
 from datamigrations.quarantine import rejects
 from datamigrations.source import SourceTable, Staged
+from datamigrations.told import told
+from rollout.messages import in_chinese
 from rollout.sample_data.pagtive import create_pagtive_schema
 from tests.fixtures.databases import execute
 from tests.fixtures.pagtive import attempt_import, figures, imported, rows_of, uid
@@ -172,6 +176,30 @@ def test_every_rule_of_a_source_of_texts(settings, source, target):
         column = f'ALTER "{name}"'
         source.run(f"ALTER TABLE {table} {column} DROP DEFAULT, {column} DROP NOT NULL, {column} TYPE text")
     check(settings, source, target, LOOSE)
+
+
+def every_message():
+    """Yield everything that is said of a row, by the rules and elsewhere."""
+    for table in TABLES:
+        columns = {field.name: Staged("text", "") for field in table.fields}
+        texts = SourceTable(table, table.source, columns, None, 0, (), ())
+        yield from (rule.message for rule in (*rules.rules(texts), *merge._references(table)))
+    for module in (merge, identity):
+        source = Path(module.__file__).read_text(encoding="utf-8")
+        found = re.findall(
+            r'(?:message = f?|, message = "\w+", |_reject\(\s*job,\s*\S+,\s*)"([a-z][^"]+ [^"]+)"', source
+        )
+        assert found
+        yield from (one.replace("{name}", "code") for one in found)
+
+
+def test_every_message_is_there_in_chinese_too():
+    """Whatever is said of a row that does not fit, an operator can read it in either language."""
+    for text in every_message():
+        (said,) = told(text)
+        assert str(said) == text
+        assert in_chinese(said) != text
+    assert told("id is missing; what we once said") == ["id is missing", "what we once said"]
 
 
 def test_no_rule_is_without_a_case():

@@ -85,6 +85,24 @@ def test_only_the_second_of_two_imports(settings, source, target_server, quiet):
     assert quiet.one("SELECT agreed_agreement_version FROM users WHERE id = %s", existing) == "v1"
 
 
+@pytest.mark.usefixtures("quiet")
+def test_rows_that_came_to_refer_to_new_ones(settings, source, target_server):
+    """A project, log and code imported earlier that the run gave to what it inserted go back to where they were."""
+    source.user(1)
+    source.project(1, uid(1))
+    source.log(1, uid(1), project_id=uid(2, 1))
+    source.code(1, "A")
+    imported(settings)
+    before = picture(target_server)
+    source.project(2, source.user(2))
+    source.run("UPDATE projects SET user_id = %s, updated_at = '2026-01-01'", uid(2))
+    source.run("UPDATE invitation_codes SET used_by_user_id = %s, used_at = '2026-01-01'", uid(2))
+    second = imported(settings)
+    assert [counts["updated"] for counts in second.result["tables"].values()] == [0, 1, 0, 1, 1]
+    undone(settings, second.run_id)
+    assert before.differences(picture(target_server)) == []
+
+
 @pytest.mark.variant
 def test_a_change_under_the_same_time(settings, source, target_server, quiet):
     """Also where updated_at never moved, the undo puts everything back."""
