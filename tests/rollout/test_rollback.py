@@ -391,6 +391,32 @@ def test_a_failure_leaves_everything(a_week_later, settings_for):
     assert on_shelf(a_week_later) == []
 
 
+SLY = {
+    "clients": "UPDATE clients SET name = 'changed' WHERE id = (SELECT id FROM clients LIMIT 1)",
+    "ix_cases_case_number": "DROP INDEX ix_cases_case_number",
+    "cases.description": "ALTER TABLE cases ALTER description SET DEFAULT 'x'",
+    "users_updated_at on users": "ALTER TABLE users DISABLE TRIGGER users_updated_at",
+}
+
+
+@pytest.mark.variant
+@pytest.mark.parametrize("subject", SLY)
+def test_what_stays_is_proven_untouched(migrated, settings_for, subject):
+    """Something of others that changes the legacy core while ours goes: it is named, and all is rolled back."""
+    execute(
+        migrated,
+        "CREATE FUNCTION sly() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN IF EXISTS"
+        " (SELECT FROM pg_event_trigger_dropped_objects() WHERE object_identity = 'public.case_matching_stats')"
+        f" THEN {SLY[subject]}; END IF; END$$",
+        "CREATE EVENT TRIGGER sly ON sql_drop WHEN TAG IN ('DROP VIEW') EXECUTE FUNCTION sly()",
+    )
+    before = picture(migrated)
+    run = back(settings_for(migrated))
+    assert (run.exit_code, run.database) == (12, "rolled back")
+    assert subject in run.error.message
+    assert before.differences(picture(migrated)) == []
+
+
 @pytest.mark.variant
 def test_rows_whose_owner_is_gone_stay_on_the_shelf(a_week_later, settings_for):
     """They are reported with the reason; an optional reference is cleared; everything else comes back."""
