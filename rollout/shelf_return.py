@@ -194,9 +194,10 @@ class PutBack:
             for name in entry.columns
         )
         update = f"UPDATE {table} AS t SET {new} FROM {entry.table} AS s WHERE {fit.same_key()} AND"
-        self.connection.execute(quietly(entry.source, f"{update} s.{MADE}"))
+        made = f"coalesce(s.{MADE}, false)"  # a row that somebody added on the shelf may not say
+        self.connection.execute(quietly(entry.source, f"{update} {made}"))
         with self.connection.begin_nested():
-            self.connection.execute(quietly(entry.source, f"{update} NOT s.{MADE}"))
+            self.connection.execute(quietly(entry.source, f"{update} NOT {made}"))
         pairs = f"{entry.table} AS s JOIN {table} AS t ON {fit.same_key()}"
         there = outcome.given = self._count(pairs)
         if there < entry.rows:

@@ -100,6 +100,26 @@ def test_what_was_changed_there_comes_back_once_it_is_accepted(migrated, setting
 
 
 @pytest.mark.variant
+def test_a_row_that_somebody_added_there_comes_back(migrated, settings_for):
+    """A user's values that somebody entered on the shelf are people's, whatever else the shelf would know of them."""
+    settings = settings_for(migrated)
+    assert back(settings, "baseline").exit_code == 0
+    (run_id,) = {entry.run_id for entry in on_shelf(migrated)}
+    users = places(migrated)["users"]
+    execute(
+        migrated,
+        f"DELETE FROM {users} WHERE id = {FIRST}",
+        f"INSERT INTO {users} (id, account_type, email_verified, registration_source, workspace_id)"
+        f" SELECT user_id, 'user', true, 'by hand', workspace_id FROM {places(migrated)['workspace_mappings']}"
+        f" WHERE user_id = {FIRST}",
+    )
+    assert accept(settings, run_id).error is None
+    assert attempt(settings).error is None
+    assert on_shelf(migrated) == []
+    assert query(migrated, f"SELECT registration_source FROM users WHERE id = {FIRST}") == "by hand"
+
+
+@pytest.mark.variant
 def test_a_column_that_somebody_dropped_there(migrated, settings_for):
     """Nothing of it can come back: it is not accepted as it is, and the upgrade refuses until told to go without it."""
     execute(migrated, A_WEEK)
