@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from datamigrations.mapping import USERS
 from datamigrations.quarantine import accepted
+from datamigrations.sqltext import literal
 from rollout.errors import UNTOUCHED, PreflightFailed
 from rollout.messages import say
 
@@ -28,15 +29,21 @@ HEADER = ("source_id", "action", "target")
 _ACTIONS = ("match", "create", "skip")
 _LISTED = 20
 
+_NO_SOURCE_USER = say("no such source user, or one that does not fit")
+_NO_TARGET = say("target is no user")
+_SAME_TARGET = say("two source users have this target")
+_MAPPED = say("the map says otherwise since an earlier import")
+_FROM_THE_SERVER = {str(one): one for one in (_NO_SOURCE_USER, _NO_TARGET, _SAME_TARGET, _MAPPED)}
+
 _PROBLEMS = f"""
 SELECT line, source_id, problem FROM (
     SELECT d.line, d.source_id, CASE
-        WHEN w.n IS NULL THEN 'no such source user, or one that does not fit'
-        WHEN d.action = 'match' AND u.id IS NULL THEN 'target is no user'
+        WHEN w.n IS NULL THEN {literal(_NO_SOURCE_USER)}
+        WHEN d.action = 'match' AND u.id IS NULL THEN {literal(_NO_TARGET)}
         WHEN d.action = 'match' AND count(*) OVER (PARTITION BY d.action, d.target) > 1
-        THEN 'two source users have this target'
+        THEN {literal(_SAME_TARGET)}
         WHEN m.user_id IS NOT NULL AND (d.action <> 'match' OR m.user_id::text <> d.target)
-        THEN 'the map says otherwise since an earlier import' END AS problem
+        THEN {literal(_MAPPED)} END AS problem
     FROM import_decisions AS d
     LEFT JOIN import_converted_users AS w ON w.id = d.source_id AND {accepted(USERS)}
     LEFT JOIN public.users AS u ON u.id::text = d.target
@@ -51,9 +58,11 @@ def read(path: Path) -> tuple[str, list[dict[str, str]]]:
         raw = path.read_bytes()
         content = raw.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
+        missing = isinstance(error, OSError)
         reason = error.strerror if isinstance(error, OSError) else say("not UTF-8")
         raise PreflightFailed(
-            say("{path} cannot be read: {reason}", path=path, reason=reason), hint=say("Save it as CSV in UTF-8.")
+            say("{path} cannot be read: {reason}", path=path, reason=reason),
+            hint=say("Check the file's name and rights.") if missing else say("Save it as CSV in UTF-8."),
         ) from error
     delimiter = ";" if ";" in content.split("\n", 1)[0] else ","
     reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter)
@@ -76,23 +85,25 @@ def _of_form(rows: list[dict[str, str]]) -> Iterator[tuple[str, str]]:
     """Yield (line, problem) of what can be told from the file alone."""
     seen: set[str] = set()
     if not rows:
-        yield "1", "no decision"
+        yield "1", say("no decision")
     for row in rows:
         if "None" in row:
-            yield row["line"], "too many columns"
+            yield row["line"], say("too many columns")
         if row["source_id"] in seen or not row["source_id"]:
-            yield row["line"], "source_id is missing or there twice"
+            yield row["line"], say("source_id is missing or there twice")
         seen.add(row["source_id"])
         if row["action"] not in _ACTIONS:
-            yield row["line"], "action is none of match, create, skip"
+            yield row["line"], say("action is none of match, create, skip")
         elif (row["action"] == "match") != bool(row["target"]):
-            yield row["line"], "a target belongs to match, and to nothing else"
+            yield row["line"], say("a target belongs to match, and to nothing else")
 
 
 def refuse(problems: list[tuple[str, str]]) -> None:
     """Raise ``PreflightFailed`` that names every problem (the first of very many)."""
     if problems:
-        listed = "; ".join(f"{line}: {problem}" for line, problem in problems[:_LISTED])
+        listed, *others = (say("{line}: {problem}", line=line, problem=what) for line, what in problems[:_LISTED])
+        for one in others:
+            listed = say("{listed}; {one}", listed=listed, one=one)
         raise PreflightFailed(
             say("{count} decision(s) cannot be followed, by line: {problems}", count=len(problems), problems=listed),
             hint=say("Mend the file; nothing was written."),
@@ -114,4 +125,4 @@ def prepare(job: Job) -> None:
         )
         job.execute("ANALYZE rollout.import_decisions")
         found = job.connection.execute(text(_PROBLEMS))
-        refuse([(str(row.line), f"{row.source_id}: {row.problem}") for row in found])
+        refuse([(f"{row.line}: {row.source_id}", _FROM_THE_SERVER[row.problem]) for row in found])

@@ -102,6 +102,7 @@ def _unavailable(server: Server, reason: str) -> DatabaseUnavailable:
     where = f"{server.parameters.get('host', 'localhost')}:{server.parameters.get('port', '5432')}"
     # libpq asks back where it was refused ("Is the server running …?"); what happened stands above that.
     lines = [line.strip() for line in reason.strip().splitlines() if line.strip() and not line.endswith("?")]
+    lines = [line for line in lines if not line.startswith("Either provide the file")]  # the hint says that better
     last = lines[-1] if lines else "unknown"
     if re.search(r"authentication failed|no password supplied|pg_hba\.conf|not permitted to log in", reason):
         return DatabaseUnavailable(
@@ -117,6 +118,11 @@ def _unavailable(server: Server, reason: str) -> DatabaseUnavailable:
         return DatabaseUnavailable(
             say("the host of {key} is unknown: {reason}", key=key, reason=last),
             hint=say("Check the host name in {key}.", key=key),
+        )
+    if re.search(r"certificate|does not support SSL|SSL error", reason):
+        return DatabaseUnavailable(
+            say("no secure connection to {where}: {reason}", where=where, reason=last),
+            hint=say("Check sslmode and sslrootcert in {key}, and the server's certificate.", key=key),
         )
     return DatabaseUnavailable(
         say("no connection to {where}: {reason}", where=where, reason=last),

@@ -5,6 +5,7 @@ import pytest
 from datamigrations.decisions import read
 from datamigrations.undo import undo_run
 from rollout.errors import PreflightFailed
+from rollout.messages import in_chinese
 from rollout.run import Run
 from tests.fixtures.pagtive import attempt_import, figures, imported, uid
 
@@ -47,6 +48,8 @@ def test_every_problem_is_told(settings, source, target):
     run = attempt_import(settings, decisions=decided)
     assert (run.exit_code, run.database) == (6, "untouched")
     assert all(f"{line}: " in run.error.message for line in range(2, 7))
+    said = in_chinese(run.error.message)
+    assert all(part in said for part in ("没有该源用户", "不是目标库的用户", "同一个 target", "不同的对应关系"))
     assert target.contents() == before
 
 
@@ -69,6 +72,13 @@ def test_files_that_are_none(tmp_path, content, said):
     file.write_bytes(content)
     with pytest.raises(PreflightFailed, match=said):
         read(file)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    """The advice is about the file, not about its form."""
+    with pytest.raises(PreflightFailed, match="cannot be read") as caught:
+        read(tmp_path / "nowhere.csv")
+    assert caught.value.hint == "Check the file's name and rights."
 
 
 def test_what_spreadsheets_write(tmp_path):

@@ -149,6 +149,7 @@ def test_no_source(settings):
         ({"port": "1"}, "no connection"),
         ({"dbname": "nowhere"}, "no such database"),
         ({"password": "wrong"}, "let us in"),
+        ({"sslmode": "verify-full", "sslrootcert": "/nowhere/root.crt"}, "no secure connection"),
     ],
 )
 def test_the_source_cannot_be_reached(settings, parameters, part):
