@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 18
 _CHUNKS = 16
 _WAIT_SECONDS = 0.1
+_LOOK_SECONDS = 0.005
 
 
 class Abandoned(Exception):
@@ -49,10 +51,13 @@ class Pipe:
 
     def write(self, data: bytes) -> int:
         """Take one row; wait while the reader is behind."""
-        self._buffer.append(data)
-        self._buffered += len(data)
         self.bytes += len(data)
         self.rows += 1
+        if len(data) > _CHUNK * _CHUNKS:
+            self._pass_on(data)
+            return len(data)
+        self._buffer.append(data)
+        self._buffered += len(data)
         if self._buffered >= _CHUNK:
             self._flush()
         return len(data)
@@ -84,6 +89,13 @@ class Pipe:
     def readline(self, size: int = 0, /) -> bytes:
         """Exist for psycopg2's idea of a file; COPY does not call it."""
         raise NotImplementedError
+
+    def _pass_on(self, data: bytes) -> None:
+        """Pass on a row that is larger than all that may wait here: as it is, and only when nothing else waits."""
+        self._flush()
+        while not self._chunks.empty() and not self._abandoned.is_set():
+            time.sleep(_LOOK_SECONDS)
+        self._put(data)
 
     def _flush(self) -> None:
         if self._buffer:

@@ -175,12 +175,16 @@ def _complete(source: Source, name: str, rows: int) -> None:
 def _wait(futures: dict[Future[int], _Part], source: Source, run: Run) -> None:
     """Wait for all, telling how far they are; raise the first failure."""
     pending: set[Future[int]] = set(futures)
+    ended: set[str] = set()
     while pending:
         done, pending = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_EXCEPTION)
         for name, table in source.tables.items():
-            here = sum(max(part.pipe.rows, 0) for part in futures.values() if part.name == name)
-            if here:
+            parts = {future: part for future, part in futures.items() if part.name == name}
+            here = sum(max(part.pipe.rows, 0) for part in parts.values())
+            if here and name not in ended:
                 run.listener.progress(f"copy {name}", here, table.rows, "rows")
+            if all(future.done() for future in parts):
+                ended.add(name)
         run.listener.progress("copy", sum(part.pipe.bytes for part in futures.values()), None, "bytes")
         for future in done:
             future.result()

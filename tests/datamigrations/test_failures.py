@@ -16,6 +16,7 @@ from alembic import command
 
 from rollout import plan
 from rollout.embedded import EmbeddedServer
+from rollout.sample_data import create_pagtive_schema
 from rollout.sample_data.legacy import create_legacy_schema, fill_legacy
 from rollout.settings import Server
 from tests.fixtures.databases import execute, url_of
@@ -397,6 +398,39 @@ def test_the_target_server_is_killed(own_target, source, step):
         imported(settings)
         assert target.one(STAGED) == 0
         assert target.one("SELECT count(*) FROM pagtive_projects") == 1
+
+
+@pytest.mark.variant
+def test_the_source_server_is_killed(settings, target, target_server):
+    """Every process of the source dies by kill -9 while rows come: the target is untouched; then all is well."""
+    with EmbeddedServer(options={"synchronous_commit": "on"}) as server:
+        with connected(server.server()) as connection:
+            create_pagtive_schema(connection)
+            connection.commit()
+        settings = replace(settings, source=server.server())
+        before = picture(target_server)
+        runs = []
+        with rows_of(server.server()) as source:
+            some_rows(source)
+            source.run("ALTER TABLE project_details RENAME TO pages_of_projects")
+            source.run("CREATE VIEW project_details AS SELECT p.* FROM pages_of_projects p, pg_sleep(20)")
+            with meanwhile(lambda: runs.append(attempt_import(settings))):
+                until(settings.source, "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+                processes = [server.pid, *(pid for (pid,) in source.run("SELECT pid FROM pg_stat_activity"))]
+                for number in (signal.SIGSTOP, signal.SIGKILL):
+                    for pid in processes:
+                        with suppress(ProcessLookupError):
+                            os.kill(pid, number)
+        assert "the source went away" in refused(runs[0], 4)
+        assert before.differences(picture(target_server)) == []
+        assert target.one(STAGED) == 0
+        server.stop()
+        server.start()
+        with rows_of(server.server()) as source:
+            source.run("DROP VIEW project_details")
+            source.run("ALTER TABLE pages_of_projects RENAME TO project_details")
+        imported(replace(settings, source=server.server()))
+        assert target.one("SELECT count(*) FROM pagtive_project_details") == 1
 
 
 @pytest.mark.variant

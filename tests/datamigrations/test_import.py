@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 
 from datamigrations.pagtive import ImportOptions, import_pagtive
+from datamigrations.pipe import Pipe
 from rollout.run import Run, Silent
 from rollout.sample_data.pagtive import fill_pagtive
 from tests.fixtures.legacy import picture
@@ -358,6 +362,26 @@ def test_a_large_page_is_as_it_was(settings, source, target):
     imported(settings)
     digest = "SELECT md5(html), length(html) FROM {}"
     assert target.run(digest.format("pagtive_project_details")) == source.run(digest.format("project_details"))
+
+
+def test_large_rows_do_not_pile_up():
+    """However far behind the reader is, one row that is larger than the pipe waits in it, not sixteen."""
+    pipe, sent = Pipe(), []
+
+    def send():
+        for number in range(5):
+            pipe.write(bytes([number]) * 5_000_000)
+            sent.append(number)
+        pipe.end()
+
+    writer = threading.Thread(target=send)
+    writer.start()
+    time.sleep(0.3)
+    waiting = len(sent)
+    got = list(iter(pipe.read, b""))
+    writer.join()
+    assert waiting == 1
+    assert [(one[0], len(one)) for one in got] == [(number, 5_000_000) for number in range(5)]
 
 
 @pytest.mark.variant

@@ -137,12 +137,12 @@ def test_ctrl_c_at_any_line(trials):
 
 
 @pytest.mark.exhaustive
-def test_ctrl_c_at_every_line(trials):
-    """The same at each of them."""
+def test_ctrl_c_at_many_lines(trials):
+    """The same at very many of them."""
     trials.one_round([])
-    trials.one_round(range(1, trials.lines))
+    trials.one_round(range(2, trials.lines, 5))
     trials.upgrade(0)
-    for number in range(1, trials.lines):
+    for number in range(2, trials.lines, 5):
         trials.upgrade(number)
 
 
