@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 18
 _CHUNKS = 16
 _WAIT_SECONDS = 0.1
-_LOOK_SECONDS = 0.005
 
 
 class Abandoned(Exception):
@@ -53,7 +51,7 @@ class Pipe:
         """Take one row; wait while the reader is behind."""
         self.bytes += len(data)
         self.rows += 1
-        if len(data) > _CHUNK * _CHUNKS:
+        if len(data) > _CHUNK:
             self._pass_on(data)
             return len(data)
         self._buffer.append(data)
@@ -91,11 +89,10 @@ class Pipe:
         raise NotImplementedError
 
     def _pass_on(self, data: bytes) -> None:
-        """Pass on a row that is larger than all that may wait here: as it is, and only when nothing else waits."""
+        """Pass on a large row in pieces, so that no more of it waits here than of others, and libpq sends it so too."""
         self._flush()
-        while not self._chunks.empty() and not self._abandoned.is_set():
-            time.sleep(_LOOK_SECONDS)
-        self._put(data)
+        for start in range(0, len(data), _CHUNK):
+            self._put(data[start : start + _CHUNK])
 
     def _flush(self) -> None:
         if self._buffer:
