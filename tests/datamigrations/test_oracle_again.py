@@ -351,7 +351,8 @@ def test_many_second_imports(world, story):
     as_the_oracle_says(world, story)
 
 
-@settings(BOUNDED, max_examples=2)
+@pytest.mark.variant
+@settings(BOUNDED, max_examples=3)
 @given(first=SOURCE, second=SOURCE)
 def test_any_retry(world, first, second):
     """Whatever was mended, and whatever else changed: a retry reads what is open, and does what an import would."""
