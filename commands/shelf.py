@@ -21,7 +21,7 @@ def list_(*, json: Json = False) -> None:
 
     示例：tool shelf list
     """
-    from rollout.shelf_care import on_shelf
+    from rollout.shelf.care import on_shelf
 
     with command("shelf list", as_json=json, entries=[]) as run:
         run.result["entries"] = [entry.as_json() for entry in on_shelf(load(), run)]
@@ -34,7 +34,7 @@ def show(run_id: Run, *, json: Json = False) -> None:
 
     示例：tool shelf show 1a2b3c4d5e6f
     """
-    from rollout.shelf_care import on_shelf
+    from rollout.shelf.care import on_shelf
 
     with command("shelf show", as_json=json, entries=[]) as run:
         run.result["entries"] = [entry.as_json() for entry in on_shelf(load(), run, run_id)]
@@ -49,8 +49,8 @@ def accept(run_id: Run, *, yes: Yes = False, json: Json = False) -> None:
 
     示例：tool shelf accept 1a2b3c4d5e6f
     """
-    from rollout.shelf import Entry
-    from rollout.shelf_mend import accept_run
+    from rollout.shelf.entries import Entry
+    from rollout.shelf.mend import accept_run
 
     with command("shelf accept", as_json=json, entries=[]) as run:
 
@@ -68,8 +68,8 @@ def drop(run_id: Run, *, yes: Yes = False, json: Json = False) -> None:
 
     示例：tool shelf drop 1a2b3c4d5e6f
     """
-    from rollout.shelf import Entry
-    from rollout.shelf_care import drop_run
+    from rollout.shelf.care import drop_run
+    from rollout.shelf.entries import Entry
 
     with command("shelf drop", as_json=json, entries=[]) as run:
 

@@ -12,7 +12,7 @@ from alembic import command
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from rollout import adopt, declared, environment, exercise, interrupt, plan, preserve, shelf_mend, transaction, verify
+from rollout import adopt, declared, environment, exercise, interrupt, plan, preserve, transaction, verify
 from rollout.checks import sign_in
 from rollout.database import first_line, quote
 from rollout.errors import (
@@ -24,6 +24,7 @@ from rollout.errors import (
     VerificationFailed,
 )
 from rollout.messages import say
+from rollout.shelf import mend
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Shelf(Protocol):
-    """What takes or gives back what people entered, inside the transaction (``rollout.shelf``, ``shelf_return``)."""
+    """What takes or gives back what people entered, inside the transaction (``rollout.shelf``)."""
 
     def begin(self, connection: Connection) -> dict[str, Any]:
         """Begin, before the revisions; return what they are to call (``rollout.environment.run_on``)."""
@@ -163,7 +164,7 @@ def _verify_inside(
     try:
         verify.stop_on_errors(outcome, database=ROLLED_BACK)
     except VerificationFailed as error:
-        raise shelf_mend.advice(error, run.result.get("unshelved", ())) from None
+        raise mend.advice(error, run.result.get("unshelved", ())) from None
 
 
 def _after_commit(session: Session, run: Run, steps: plan.Plan) -> None:

@@ -11,7 +11,7 @@ from rollout.checks.backups import not_needed
 from rollout.errors import UNTOUCHED, AuditFailed, BackupFailed, MigrationFailed, PreflightFailed
 from rollout.messages import say
 from rollout.report import write_report
-from rollout.shelf_return import PutBack
+from rollout.shelf.returning import PutBack
 
 if TYPE_CHECKING:
     from rollout.change import Work

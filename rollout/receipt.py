@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from rollout import manifest, memory, own_rows, plan, shelf
+from rollout import manifest, memory, own_rows, plan
 from rollout.catalog import read
 from rollout.database import identifier, quote, server_major
 from rollout.errors import UNTOUCHED, RollbackFailed
 from rollout.findings import Finding
 from rollout.messages import say
+from rollout.shelf.entries import CONSTANT, going_columns
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -51,7 +52,7 @@ def take(connection: Connection, steps: plan.Plan, *, shelve: bool) -> list[Goin
     preexisting = memory.preexisting(connection)
     made = own_rows.condition(connection)
     columns: dict[str, list[str]] = {}
-    for (table, _), names in shelf.going_columns(connection, steps).items():
+    for (table, _), names in going_columns(connection, steps).items():
         columns.setdefault(table, []).extend(names)
     values = {
         f"column {table}.{column}": counts
@@ -103,7 +104,7 @@ def _values(connection: Connection, table: str, columns: list[str], made: str) -
     for column in columns:
         name, default = identifier(column), defaults[column] or ""
         changed = f"t.{name} IS NOT NULL AND NOT {made}"
-        if shelf.CONSTANT.fullmatch(default):
+        if CONSTANT.fullmatch(default):
             changed += f" AND t.{name}::text <> ({default})::text"
         counts.append(f"count(t.{name}), count(*) FILTER (WHERE {changed})")
     query = f"SELECT {', '.join(counts)} FROM {identifier('public', table)} AS t"
@@ -121,7 +122,7 @@ def rights(connection: Connection, steps: plan.Plan) -> list[str]:
 def refuse_hidden(connection: Connection, steps: plan.Plan) -> None:
     """Raise ``RollbackFailed`` where row security hides from us rows of which something would go."""
     tables = [key.removeprefix("table ") for key in keys(connection, steps) if key.startswith("table ")]
-    tables += [table for table, _ in shelf.going_columns(connection, steps)]
+    tables += [table for table, _ in going_columns(connection, steps)]
     hidden = connection.execute(
         text(
             "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname = ANY(:tables)"

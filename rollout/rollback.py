@@ -22,7 +22,7 @@ from rollout.errors import (
 )
 from rollout.messages import say
 from rollout.report import write_report
-from rollout.shelf import SHELF, PutAway
+from rollout.shelf.entries import SHELF, PutAway
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -8,8 +8,8 @@ from rollout.checks.registry import Area, Subject, check
 from rollout.database import identifier
 from rollout.findings import Finding
 from rollout.messages import say
-from rollout.shelf import SHELF, entries
-from rollout.shelf_proof import is_as_it_was
+from rollout.shelf.entries import SHELF, entries
+from rollout.shelf.proof import is_as_it_was
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 from alembic import command
 
-from rollout import plan, shelf
+from rollout import plan
 from rollout.adopt import our_tables
 from rollout.database import engine_for, run_lock
 from rollout.rollback import BEFORE_LAST_RUN
 from rollout.run import Run
 from rollout.settings import PROJECT
+from rollout.shelf import entries as shelf
 from rollout.verify import verify
 from tests.fixtures.databases import execute, query, url_of
 from tests.fixtures.legacy import HEAD, attempt, picture

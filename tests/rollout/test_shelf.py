@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rollout import shelf
+from rollout.shelf import entries as shelf
 from tests.fixtures.databases import execute, query
 from tests.fixtures.legacy import attempt
 from tests.fixtures.migrated import back

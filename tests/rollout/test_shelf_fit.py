@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from rollout import shelf
+from rollout.shelf import entries as shelf
 from tests.fixtures.databases import execute, query
 from tests.fixtures.legacy import as_role, attempt, picture
 from tests.fixtures.migrated import back

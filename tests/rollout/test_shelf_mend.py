@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from rollout import shelf
 from rollout.errors import RolloutError
 from rollout.run import Run
-from rollout.shelf_mend import accept_run
+from rollout.shelf import entries as shelf
+from rollout.shelf.mend import accept_run
 from tests.fixtures.databases import execute, query
 from tests.fixtures.legacy import attempt, picture
 from tests.fixtures.migrated import back

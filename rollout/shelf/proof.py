@@ -9,8 +9,8 @@ from rollout.database import identifier, quote
 from rollout.errors import MigrationFailed
 from rollout.fingerprint import table_fingerprint
 from rollout.messages import say
-from rollout.shelf import COLUMNS, SHELF, Entry, columns_of
-from rollout.shelf_fit import Fit, if_taken
+from rollout.shelf.entries import COLUMNS, SHELF, Entry, columns_of
+from rollout.shelf.fit import Fit, if_taken
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

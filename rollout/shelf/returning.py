@@ -17,9 +17,9 @@ from rollout import memory, own_rows
 from rollout.database import in_text, quote
 from rollout.messages import say
 from rollout.operations import quietly
-from rollout.shelf import COLUMNS, MADE, ROWS, Entry, columns_of, drop_empty, entries, key_of
-from rollout.shelf_fit import Fit, forget, if_taken
-from rollout.shelf_proof import Returned, is_as_it_was, prove
+from rollout.shelf.entries import COLUMNS, MADE, ROWS, Entry, columns_of, drop_empty, entries, key_of
+from rollout.shelf.fit import Fit, forget, if_taken
+from rollout.shelf.proof import Returned, is_as_it_was, prove
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

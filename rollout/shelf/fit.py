@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from rollout import manifest, plan
 from rollout.database import quote, server_major
-from rollout.shelf import SHELF, Entry
+from rollout.shelf.entries import SHELF, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from rollout import memory, verify
 from rollout.database import describe, engine_for
 from rollout.errors import CHANGED, UNTOUCHED, RollbackFailed
 from rollout.messages import say
-from rollout.shelf import Entry, drop, entries
+from rollout.shelf.entries import Entry, drop, entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable

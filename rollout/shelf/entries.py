@@ -2,7 +2,7 @@
 
 A table that goes is moved there (nothing is copied), without its constraints, defaults and sequences, so that it holds
 on to nothing; columns that go leave their values by primary key. Each table on the shelf says in its comment what it
-is, so that the shelf explains itself without any other memory. ``rollout.shelf_return`` puts rows back.
+is, so that the shelf explains itself without any other memory. ``rollout.shelf.returning`` puts rows back.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SELECT c.relname AS name, obj_description(c.oid, 'pg_class') AS comment, pg_tota
 FROM pg_class c WHERE c.relnamespace = to_regnamespace('{SHELF}') AND c.relkind IN ('r', 'p')
 """
 
-_LET_GO = Path(__file__).parent / "sql" / "let_go.sql"
+_LET_GO = Path(__file__).parents[1] / "sql" / "let_go.sql"
 
 _COLUMNS = """
 SELECT attname, pg_get_serial_sequence(:table, attname) FROM pg_attribute

@@ -12,8 +12,8 @@ from rollout.errors import CHANGED, UNTOUCHED, RollbackFailed, VerificationFaile
 from rollout.findings import ERROR
 from rollout.fingerprint import table_fingerprint
 from rollout.messages import Message, say
-from rollout.shelf import SHELF, Entry, columns_of, entries
-from rollout.shelf_care import of_run
+from rollout.shelf.care import of_run
+from rollout.shelf.entries import SHELF, Entry, columns_of, entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
