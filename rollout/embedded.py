@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 from urllib.parse import quote
 
+from rollout import interrupt
 from rollout.errors import ConfigurationError, DatabaseUnavailable
 from rollout.messages import say
 from rollout.settings import Server
@@ -209,9 +210,8 @@ class EmbeddedServer:
     def _launch(self, programs: Path, data: Path, log: Path) -> bool:
         """Start postgres and wait until it takes connections; False where it does not."""
         command = [str(programs / "postgres"), "-D", str(data), "-p", str(self.port), "-h", HOST, "-k", ""]
-        for name, value in self._options.items():
-            command += ["-c", f"{name}={value}"]
-        with log.open("ab") as output, warnings.catch_warnings():
+        command += [part for name, value in self._options.items() for part in ("-c", f"{name}={value}")]
+        with log.open("ab") as output, warnings.catch_warnings(), interrupt.held():
             # Python 3.12 warns of forks in a process with threads; our child makes two system calls, then execs.
             warnings.filterwarnings("ignore", message=".*multi-threaded", category=DeprecationWarning)
             process = self._process = subprocess.Popen(  # noqa: S603 - a program of the wheel, arguments of our own

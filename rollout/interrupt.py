@@ -26,6 +26,9 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP
 _put_aside: dict[int, Any] = {}
 """The handlers that ``heeding`` has replaced; empty outside of it."""
 
+_held: list[bool] = []
+"""Empty outside of ``held``; True is in it where a signal came meanwhile."""
+
 _ASK_AGAIN_SECONDS = 0.5
 
 
@@ -33,7 +36,29 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     """Do what Python does for SIGINT, once: people press Ctrl-C twice, and what cleans up must come to its end."""
     for number in _put_aside:
         signal.signal(number, signal.SIG_IGN)
+    if _held:
+        _held.append(True)
+        return
     raise KeyboardInterrupt
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Let a signal that ``heeding`` waits for come at the end of the block (in the main thread only).
+
+    What the block begins has its name then, and can be ended: a program, for one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _held.append(False)
+    try:
+        yield
+    finally:
+        came = any(_held)
+        _held.clear()
+        if came:
+            raise KeyboardInterrupt
 
 
 @contextmanager

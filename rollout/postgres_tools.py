@@ -23,6 +23,7 @@ from typing import IO, TYPE_CHECKING
 
 from psycopg2.extensions import make_dsn
 
+from rollout import interrupt
 from rollout.errors import PreflightFailed
 from rollout.messages import say
 from rollout.settings import process_environment
@@ -185,11 +186,14 @@ def run_tool(
         command += ["--no-password", f"--dbname={connection_string(server)}"]
         environment.update({"PGPASSWORD": server.parameters["password"]} if "password" in server.parameters else {})
     with tempfile.TemporaryFile() as stderr:
-        process = _start(command, environment, stderr)
+        process = None
         try:
+            with interrupt.held():
+                process = _start(command, environment, stderr)
             timed_out = _wait(process, watch, timeout)
         finally:
-            _stop(process)
+            if process is not None:
+                _stop(process)
         stderr.seek(0)
         told = stderr.read(_STDERR_BYTES).decode(errors="replace")
     return Outcome(tool, process.returncode, redact(told, server), timed_out)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rollout import postgres_tools
+from rollout import interrupt, postgres_tools
 from rollout.backups.archive import restore_archive
 from rollout.errors import PreflightFailed
 from rollout.postgres_tools import Outcome, Tool, connection_string, find, redact, run_tool, tool_for
@@ -175,6 +175,23 @@ def test_interruption_ends_the_program(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run_tool(tool, [], watch=watch)
+    assert is_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_ctrl_c_while_it_starts_ends_it_too(tmp_path, monkeypatch):
+    """A signal that comes when the program runs, and nobody knows its number yet, leaves no program behind."""
+    tool = script(tmp_path, "pg_dump", f"echo $$ > {tmp_path}/pid; exec sleep 60")
+    start = subprocess.Popen
+
+    def begin(*arguments, **options):
+        process = start(*arguments, **options)
+        wait_for(tmp_path / "pid")
+        signal.raise_signal(signal.SIGINT)
+        return process
+
+    monkeypatch.setattr(postgres_tools.subprocess, "Popen", begin)
+    with interrupt.heeding(), pytest.raises(KeyboardInterrupt):
+        run_tool(tool, [])
     assert is_gone(int((tmp_path / "pid").read_text()))
 
 
