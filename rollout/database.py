@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -32,6 +33,8 @@ OLDEST_SERVER = 12
 
 LOCK_KEY = 0x6C61777363686D61
 """Advisory lock key of a run ("lawschma"): the same for ``tool`` and for plain ``alembic``."""
+
+_ENDING_SECONDS = 1.0
 
 _preparer = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]
 
@@ -187,13 +190,15 @@ def lift_limits(connection: Connection) -> None:
 def run_lock(engine: Engine) -> Iterator[Connection]:
     """Hold the exclusive lock of a run on a connection of its own, in autocommit; yield that connection.
 
-    Tries once and never waits: a waiter would deadlock with a CREATE INDEX CONCURRENTLY of the holder.
-    Raises ``LockNotAcquired``.
+    Tries, and never waits: a waiter would deadlock with a CREATE INDEX CONCURRENTLY of the holder. Tries for a moment:
+    the session of a run that has ended may take one to end. Raises ``LockNotAcquired``.
     """
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        got = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK_KEY}).scalar_one()
-        if not got:
-            raise another_run(connection)
+        end = time.monotonic() + _ENDING_SECONDS
+        while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK_KEY}).scalar_one():
+            if time.monotonic() > end:
+                raise another_run(connection)
+            time.sleep(0.1)
         if server_major(connection) >= _HAS_IDLE_SESSION_TIMEOUT:
             # The lock lasts as long as this session, which is silent most of the time.
             connection.execute(text("SET idle_session_timeout = 0"))

@@ -150,6 +150,7 @@ def test_commands_that_only_look(call, migrated_template, line):
     assert "{" not in english.stdout + chinese.stdout
 
 
+@pytest.mark.variant
 def test_an_upgrade_there_and_back(call, legacy):
     """migrate, rollback, shelf and history: JSON of each, and what a person reads at the end of it."""
     fits(told(call("migrate --to credits --no-backup --yes --json", legacy)), "migrate", 0)
@@ -335,6 +336,7 @@ def test_without_a_url(call, line):
     assert told(call(f"{line} --json"))["exit_code"] == 3
 
 
+@pytest.mark.variant
 def test_nobody_reads_to_the_end(tmp_path):
     """A pipe that is closed (``| head``) makes no failure of a run that ended well, and no noise."""
     command = [sys.executable, PROJECT / "cli.py", "checks"]

@@ -446,6 +446,7 @@ def test_very_many_projects_of_one_user(settings, source, target):
     assert figures(imported(settings), "projects") == {"read": 20_000, "unchanged": 20_000}
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize(
     ("gate", "number"),
     [

@@ -125,7 +125,7 @@ def trials(settings, source, target, capsys):
     return Trials(settings, source, target, capsys)
 
 
-@pytest.mark.variant
+@pytest.mark.exhaustive
 def test_ctrl_c_at_any_line(trials):
     """Before COMMIT all is rolled back, from then on the command finishes; what it says is so."""
     trials.one_round([])

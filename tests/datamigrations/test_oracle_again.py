@@ -336,6 +336,7 @@ def retried_as_the_oracle_says(world, first, second):
                     assert one.open() == before[1]
 
 
+@pytest.mark.variant
 @settings(BOUNDED, max_examples=2)
 @given(story=STORY)
 def test_any_second_import(world, story):

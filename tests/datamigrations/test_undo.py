@@ -44,6 +44,7 @@ def quiet(target):
     return target
 
 
+@pytest.mark.variant
 def test_an_import_of_sample_data(settings, source_server, target_server, quiet):
     """Users, what belongs to them, projects, pages, logs, codes, map and tenant: all is as it was, to the byte."""
     with connected(source_server) as connection:
@@ -85,6 +86,7 @@ def test_only_the_second_of_two_imports(settings, source, target_server, quiet):
     assert quiet.one("SELECT agreed_agreement_version FROM users WHERE id = %s", existing) == "v1"
 
 
+@pytest.mark.variant
 @pytest.mark.usefixtures("quiet")
 def test_rows_that_came_to_refer_to_new_ones(settings, source, target_server):
     """A project, log and code imported earlier that the run gave to what it inserted go back to where they were."""

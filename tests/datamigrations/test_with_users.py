@@ -75,6 +75,7 @@ def test_a_target_without_accounts_is_refused(legacy, settings_for):
     assert before.differences(picture(legacy)) == []
 
 
+@pytest.mark.variant
 def test_accounts_that_are_not_as_they_must_roll_the_upgrade_back(legacy, settings_for, monkeypatch):
     """Somebody is left without a primary account: the schema does not come either."""
     before = picture(legacy)
@@ -89,6 +90,7 @@ def test_accounts_that_are_not_as_they_must_roll_the_upgrade_back(legacy, settin
     assert before.differences(picture(legacy)) == []
 
 
+@pytest.mark.variant
 def test_the_command(legacy, command):
     """``--with-users`` on the command line, with the keys of ``users upgrade``."""
     values = values_of(command(legacy, "migrate", "--with-users", "--no-backup", "--yes", "--json"))

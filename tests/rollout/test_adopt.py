@@ -92,6 +92,7 @@ def test_no_for_an_answer(legacy, settings_for):
     assert query(legacy, "SELECT to_regnamespace('rollout')") is None
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize(
     "family",
     [
@@ -215,6 +216,7 @@ def test_a_legacy_core_that_we_cannot_use(legacy, settings_for):
     assert states(run, "baseline")["column users.password_hash"] == "different"
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize(
     "damage",
     tried_once(

@@ -128,6 +128,7 @@ def test_triggers_of_others_keep_still(upgraded: Server) -> None:
         assert connection.exec_driver_sql(enabled).scalar_one() == "A"
 
 
+@pytest.mark.variant
 def test_a_row_that_somebody_holds_is_a_warning(
     make_database, upgraded: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

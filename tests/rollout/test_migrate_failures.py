@@ -14,10 +14,11 @@ from dataclasses import replace
 import psycopg2
 import pytest
 import typer
+from sqlalchemy import text
 
 from rollout import change, environment, postgres_tools, preflight
 from rollout.checks.registry import CHECKS, Area, Check
-from rollout.database import LOCK_KEY, engine_for
+from rollout.database import LOCK_KEY, engine_for, run_lock
 from rollout.embedded import EmbeddedServer
 from rollout.errors import DatabaseUnavailable
 from rollout.findings import Finding
@@ -147,6 +148,7 @@ def test_kill_9(gated, postgres, tmp_path):
     assert query(gated.server, "SELECT count(*) FROM rollout.runs WHERE ok IS NULL") == 1
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize(
     "number",
     [
@@ -307,6 +309,20 @@ def test_another_run_was_faster(legacy, settings_for, monkeypatch):
     assert (
         query(legacy, "SELECT count(*) FROM rollout.preexisting_objects WHERE object = 'table workspace_mappings'") == 0
     )
+
+
+def test_a_lock_that_is_just_given_back_stops_nobody(database):
+    """The session of a run that has ended may still be about to end."""
+    other = psycopg2.connect(**database.parameters)
+    other.autocommit = True
+    other.cursor().execute("SELECT pg_advisory_lock(%s)", (LOCK_KEY,))
+    ending = threading.Timer(0.3, other.close)
+    ending.start()
+    engine = engine_for(database)
+    with run_lock(engine) as connection:
+        assert connection.execute(text("SELECT 1")).scalar_one() == 1
+    engine.dispose()
+    ending.join()
 
 
 @pytest.mark.variant
@@ -628,6 +644,7 @@ def test_the_backup_directory_cannot_be_written(legacy, settings_for):
     assert str(settings.backups) in run.error.message
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize("state", tried_once(["database", "role"]))
 def test_a_read_only_database(legacy, settings_for, state):
     """Sessions are read-only by default: exit code 6, and what to type; with a memory already there, too."""

@@ -172,6 +172,7 @@ def locked(server, table, mode="ACCESS EXCLUSIVE"):
         yield connection
 
 
+@pytest.mark.variant
 def test_a_session_that_waits_for_a_lock_is_unhealthy(settings):
     """A wait of more than a second is found, with the session that holds the lock; it ends when the lock does."""
 

@@ -456,6 +456,7 @@ STEPS = ["restore_archive", "differences", "analyze", "_changes", "_give", "swap
 SAMPLE = {("swap", True)}
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize(
     ("step", "crash"),
     [

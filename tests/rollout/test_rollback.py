@@ -124,6 +124,7 @@ GONE = {
 }  # fmt: skip
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize("case", tried_once(GONE))
 def test_what_is_gone_already_is_in_nobodys_way(migrated, before, settings_for, case):
     """The receipt says so; the rest goes, what was there before us is as it was; an upgrade makes all again."""
@@ -481,6 +482,7 @@ def _delete(server, table, identifier):
     execute(server, f"SET session_replication_role = replica; DELETE FROM {table} WHERE id = '{identifier}'")
 
 
+@pytest.mark.variant
 def test_a_shelf_that_was_changed_is_left_alone(a_week_later, settings_for):
     """What is not what was put away stops the upgrade before anything is touched; told so, it goes on without it."""
     settings = settings_for(a_week_later)

@@ -108,6 +108,7 @@ def entry_of(server, place):
     return entry
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize("case", tried_once(ALTERED))
 def test_what_does_not_fit_stays_and_is_reported(migrated, settings_for, case):
     """It is on the shelf as it was, and the run says of what; every other value, of the same row too, comes back."""
@@ -233,6 +234,7 @@ def owned(migrated, limited_role):
     execute(migrated, f"REASSIGN OWNED BY {role} TO CURRENT_USER")
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize(
     ("table", "discard"),
     tried_once([("users", False), ("user_credits", False), ("users", True), ("user_credits", True)]),

@@ -54,6 +54,7 @@ def places(server):
     }
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize("case", tried_once(WRONG))
 def test_it_is_mended_where_it_lies(migrated, settings_for, case):
     """The upgrade refuses; its hint can be typed as it stands, finds the rows, and leads to an upgrade with all."""
