@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import psycopg2
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from rollout.errors import DatabaseUnavailable, LockNotAcquired, PreflightFailed
 from rollout.messages import say
@@ -33,8 +33,6 @@ OLDEST_SERVER = 12
 
 LOCK_KEY = 0x6C61777363686D61
 """Advisory lock key of a run ("lawschma"): the same for ``tool`` and for plain ``alembic``."""
-
-_ENDING_SECONDS = 1.0
 
 _preparer = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]
 
@@ -187,34 +185,44 @@ def lift_limits(connection: Connection) -> None:
 
 
 @contextmanager
-def run_lock(engine: Engine) -> Iterator[Connection]:
+def run_lock(engine: Engine, key: int = LOCK_KEY) -> Iterator[Connection]:
     """Hold the exclusive lock of a run on a connection of its own, in autocommit; yield that connection.
 
-    Tries, and never waits: a waiter would deadlock with a CREATE INDEX CONCURRENTLY of the holder. Tries for a moment:
-    the session of a run that has ended may take one to end. Raises ``LockNotAcquired``.
+    The lock is one of the database that ``engine`` leads to; ``key`` tells it from others (``key_of``).
+    Tries, and never waits: a waiter would deadlock with a CREATE INDEX CONCURRENTLY of the holder. Gives the lock back
+    in so many words: a session that is only closed still holds it until the server has noticed, and the next run, begun
+    right after, would be refused. Raises ``LockNotAcquired``.
     """
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        end = time.monotonic() + _ENDING_SECONDS
-        while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK_KEY}).scalar_one():
-            if time.monotonic() > end:
-                raise another_run(connection)
-            time.sleep(0.1)
-        if server_major(connection) >= _HAS_IDLE_SESSION_TIMEOUT:
-            # The lock lasts as long as this session, which is silent most of the time.
-            connection.execute(text("SET idle_session_timeout = 0"))
-        yield connection
+        if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar_one():
+            raise another_run(connection, key)
+        try:
+            if server_major(connection) >= _HAS_IDLE_SESSION_TIMEOUT:
+                # The lock lasts as long as this session, which is silent most of the time.
+                connection.execute(text("SET idle_session_timeout = 0"))
+            yield connection
+        finally:
+            # A session that is gone has given it back, and must not be opened anew for that.
+            if not (connection.closed or connection.invalidated):
+                with suppress(SQLAlchemyError):
+                    connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
 
 
-def another_run(connection: Connection) -> LockNotAcquired:
+def key_of(name: str) -> int:
+    """Return the key of the advisory lock that stands for a name."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+
+
+def another_run(connection: Connection, key: int = LOCK_KEY) -> LockNotAcquired:
     """Say who holds the lock, as far as the server tells."""
     row = connection.execute(
         text(
             "SELECT a.pid, a.usename, coalesce(a.client_addr::text, 'local'), a.backend_start::timestamptz(0)"
-            " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-            " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
+            " FROM pg_locks l JOIN pg_stat_activity a USING (pid) JOIN pg_database d ON d.oid = l.database"
+            " WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
             " AND l.classid::bigint = :high AND l.objid::bigint = :low LIMIT 1"
         ),
-        {"high": LOCK_KEY >> 32, "low": LOCK_KEY & 0xFFFFFFFF},
+        {"high": key >> 32 & 0xFFFFFFFF, "low": key & 0xFFFFFFFF},
     ).one_or_none()
     who = f"pid {row[0]}, {row[1]}@{row[2]}, since {row[3]}" if row else "-"
     return LockNotAcquired(

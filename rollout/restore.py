@@ -12,7 +12,7 @@ from rollout import databases, memory, scratch
 from rollout.backup import check
 from rollout.backups.changes import changes_since
 from rollout.backups.prove import analyze, fill
-from rollout.database import describe, engine_for, first_line, identifier, run_lock
+from rollout.database import describe, engine_for, first_line, identifier, key_of, run_lock
 from rollout.errors import (
     RESTORED,
     UNTOUCHED,
@@ -67,7 +67,7 @@ def restore(settings: Settings, run: Run, path: Path, *, confirm: Callable[[Rest
     dbname = settings.target.database or _connected(settings)
     engine = databases.maintenance_engine(settings.target, dbname)
     try:
-        with run_lock(engine) as admin:
+        with run_lock(engine, restore_key(dbname)) as admin:
             databases.unhurried(admin)
             target = describe(admin, settings.target)
             run.target = replace(target, dbname=dbname)
@@ -80,6 +80,11 @@ def restore(settings: Settings, run: Run, path: Path, *, confirm: Callable[[Rest
     with finishing():
         _tell(run, plan)
         _remember(settings, run)
+
+
+def restore_key(dbname: str) -> int:
+    """Return the key of the lock that two restores of one database meet in, where it need not exist: elsewhere."""
+    return key_of(f"restore: {dbname}")
 
 
 def _connected(settings: Settings) -> str:

@@ -6,7 +6,6 @@ comment), sees that nobody is at work on it (a lock that ends with its session),
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 from contextlib import contextmanager, suppress
@@ -18,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from rollout import databases, roles
-from rollout.database import describe, engine_for, first_line, identifier
+from rollout.database import describe, engine_for, first_line, identifier, key_of
 from rollout.embedded import EmbeddedServer
 from rollout.errors import RolloutError
 from rollout.interrupt import finishing
@@ -210,7 +209,7 @@ def _nobody_else(admin: Connection, name: str) -> Iterator[None]:
 
 def _key(name: str) -> int:
     """Return the key of the lock that belongs to a database's name."""
-    return int.from_bytes(hashlib.sha256(f"{MARK}: {name}".encode()).digest()[:8], "big", signed=True)
+    return key_of(f"{MARK}: {name}")
 
 
 def _drop(run: Run, engine: Engine, name: str) -> None:

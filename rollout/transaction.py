@@ -86,7 +86,7 @@ def _take_locks(
     if not connection.execute(
         text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": TRANSACTION_LOCK_KEY}
     ).scalar_one():
-        raise another_run(connection)
+        raise another_run(connection, TRANSACTION_LOCK_KEY)
 
 
 def _end_with_us(connection: Connection) -> None:

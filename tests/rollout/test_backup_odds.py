@@ -188,8 +188,9 @@ def test_two_restores_that_begin_together(small, settings_for):
     path = create(settings, Run("backup create")).path
     execute(small, "DELETE FROM t WHERE a > 40")
     code = f"""
+        import time
         try:
-            restore.restore(settings, Run("restore"), Path({str(path)!r}), confirm=lambda _: True)
+            restore.restore(settings, Run("restore"), Path({str(path)!r}), confirm=lambda _: not time.sleep(3))
         except RolloutError as error:
             raise SystemExit(error.exit_code)
     """

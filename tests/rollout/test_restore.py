@@ -372,11 +372,24 @@ def test_two_restores_at_once(saved, target):
     settings, path = saved
     engine = engine_for(target.to_database("postgres"))
     try:
-        with run_lock(engine), pytest.raises(LockNotAcquired):
+        with run_lock(engine, restore.restore_key(target.database)), pytest.raises(LockNotAcquired):
             restore.restore(settings, Run("restore"), path, confirm=yes)
     finally:
         engine.dispose()
     assert is_untouched(target)
+
+
+@pytest.mark.variant
+def test_restore_of_another_database_meanwhile(saved, target):
+    """It is nobody's business what is restored beside, on the same server."""
+    settings, path = saved
+    engine = engine_for(target.to_database("postgres"))
+    try:
+        with run_lock(engine), run_lock(engine, restore.restore_key("another")):
+            restore.restore(settings, Run("restore"), path, confirm=yes)
+    finally:
+        engine.dispose()
+    assert query(target, "SELECT count(*) FROM t") == 100
 
 
 @pytest.mark.variant
