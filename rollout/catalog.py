@@ -29,6 +29,7 @@ SURROUNDINGS = ("owner", "acl", "comment")
 
 TUNING = (
     "options", "toast_options", "access_method", "replica_identity", "statistics", "storage", "compression",
+    "clustered",
 )  # fmt: skip
 """What operators may set on tables, columns and indexes for speed and replication; a view's options are its meaning."""
 

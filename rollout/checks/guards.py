@@ -144,7 +144,10 @@ def _is_unique(found: Definition, table: str, columns: tuple[str, ...]) -> bool:
 
 def _states(subject: Subject) -> Iterator[Finding]:
     """Yield tables of the core that a crash empties, whose rows only their owner sees, or that the catalog belies."""
-    with_policy = {found["table"] for key, found in subject.catalog.items() if key.startswith("policy ")}
+    policies: dict[str, dict[str, Definition]] = {}
+    for key, found in subject.catalog.items():
+        if key.startswith("policy "):
+            policies.setdefault(found["table"], {})[key.partition(" ")[2].rpartition(" on ")[0]] = found
     for table in NEEDED:
         found = subject.catalog.get(f"table {table}", {})
         if found.get("catalog_edited"):
@@ -157,13 +160,26 @@ def _states(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 table, say("it is not logged: a crash empties it"), f"ALTER TABLE {table} SET LOGGED;", WARNING
             )
-        if found.get("row_security") and table not in with_policy:
-            yield Finding(
-                table,
-                say("row security hides all its rows from everybody but its owner: it has no policy"),
-                f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY;",
-                WARNING,
-            )
+        if found.get("row_security"):
+            yield from _hidden(table, policies.get(table, {}))
+
+
+def _hidden(table: str, policies: dict[str, Definition]) -> Iterator[Finding]:
+    """Yield a table whose policies show no row: one that forbids all, or none that lets anything through."""
+    reading = {name: one for name, one in policies.items() if one["command"] in {"*", "r"}}
+    forbid = [name for name, one in reading.items() if not one["permissive"] and one.get("using") == "false"]
+    if not policies:
+        problem = say("row security hides all its rows from everybody but its owner: it has no policy")
+        hint = f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY;"
+    elif forbid:
+        problem = say("the policy {name} hides all its rows from everybody but its owner", name=", ".join(forbid))
+        hint = " ".join(f"DROP POLICY {identifier(name)} ON {table};" for name in forbid)
+    elif all(one.get("using") == "false" for one in reading.values() if one["permissive"]):
+        problem = say("row security hides all its rows from everybody but its owner: no policy shows any")
+        hint = f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY;"
+    else:
+        return
+    yield Finding(table, problem, hint, WARNING)
 
 
 def _key(subject: Subject, table: str, column: str, other: str) -> Iterator[Finding]:

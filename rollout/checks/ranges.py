@@ -109,6 +109,24 @@ def credits_are_never_negative(subject: Subject) -> Iterator[Finding]:
     yield from _outside(subject, CREDITS)
 
 
+_AHEAD = "last_reset_date > current_date + 1"  # tomorrow is another time zone's today
+
+
+@check(Area.BUSINESS, needs=("column user_credits.last_reset_date",))
+def credits_were_reset_in_the_past(subject: Subject) -> Iterator[Finding]:
+    """No user's weekly credits were last given on a day to come: until a week after that, none are (a warning)."""
+    count = subject.connection.exec_driver_sql(
+        f"SELECT count(*) FROM {subject.rows('user_credits')} AS t WHERE {_AHEAD}"
+    ).scalar_one()
+    if count:
+        yield Finding(
+            "user_credits.last_reset_date",
+            say("the weekly credits of {count} user(s) were last given on a day to come", count=count),
+            f"UPDATE user_credits SET last_reset_date = current_date WHERE {_AHEAD};",
+            WARNING,
+        )
+
+
 @check(Area.BUSINESS)
 def rates_are_within_range(subject: Subject) -> Iterator[Finding]:
     """Success rates lie in 0..100, ratings in 0..5, of reviews in 1..5, rates of collection in 0..1 (a warning)."""

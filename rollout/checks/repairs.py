@@ -65,6 +65,14 @@ def _released(expected: Definition, there: Catalog, statement: str) -> str:
     return before + statement + after
 
 
+_OF_TABLES = {
+    "replica_identity": "REPLICA IDENTITY DEFAULT",
+    "access_method": "SET ACCESS METHOD heap",
+    "clustered": "SET WITHOUT CLUSTER",
+}
+"""What sets a field of a table, or of an index of it, back to what it is by default."""
+
+
 def surrounding(key: str, field: str, expected: Definition) -> str:
     """Return how to set a comment, storage options or the replica identity back."""
     kind, _, name = key.partition(" ")
@@ -73,10 +81,8 @@ def surrounding(key: str, field: str, expected: Definition) -> str:
             table, _, part = name.rpartition(".")
             name = f"{part} ON {table}" if kind == "constraint" else name
         return f"COMMENT ON {kind.upper()} {name} IS {_literal(expected.get('comment'))};"
-    if field == "replica_identity":
-        return f"ALTER TABLE {name} REPLICA IDENTITY DEFAULT;"
-    if field == "access_method":
-        return f"ALTER TABLE {name} SET ACCESS METHOD heap;"
+    if field in _OF_TABLES:
+        return f"ALTER TABLE {expected.get('table', name)} {_OF_TABLES[field]};"
     if kind == "column":
         table, _, column = name.rpartition(".")
         name = f"{table} ALTER COLUMN {column}"

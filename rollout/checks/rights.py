@@ -79,6 +79,42 @@ def owners_keep_their_rights(subject: Subject) -> Iterator[Finding]:
         )
 
 
+_SHUT_OUT = text(
+    """
+SELECT r.rolname, string_agg(DISTINCT c.relname, ', ' ORDER BY c.relname) AS relations
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL (
+    SELECT c.relowner AS oid UNION SELECT g.grantee FROM aclexplode(c.relacl) AS g
+    UNION SELECT g.grantee FROM pg_attribute a, aclexplode(a.attacl) AS g
+    WHERE a.attrelid = c.oid AND NOT a.attisdropped
+) AS who
+JOIN pg_roles r ON r.oid = who.oid
+WHERE n.nspname = 'public' AND c.relname = ANY(:relations) AND NOT has_schema_privilege(r.oid, n.oid, 'USAGE')
+GROUP BY 1 ORDER BY 1
+"""
+)
+
+
+@check(Area.SECURITY)
+def who_has_rights_may_enter(subject: Subject) -> Iterator[Finding]:
+    """Every role that has rights on users or a relation of ours may enter schema public (else it cannot use them)."""
+    for role, relations in subject.connection.execute(
+        _SHUT_OUT, {"relations": [*_relations(subject), *_WHO_SIGNS_IN]}
+    ):
+        yield Finding(
+            "schema public",
+            say("{role} has rights on {some}, and none to enter the schema", role=role, some=_some(relations)),
+            f"GRANT USAGE ON SCHEMA public TO {identifier(role)};",
+        )
+
+
+def _some(relations: str) -> str:
+    """Return the first few of them."""
+    first = relations.split(", ")
+    return ", ".join(first[:3]) + (", …" if first[3:] else "")
+
+
 def _relations(subject: Subject) -> list[str]:
     """Return the names of our tables, views and sequences."""
     keys = [key for key in subject.manifest.objects if key.startswith(("table ", "view ", "sequence "))]

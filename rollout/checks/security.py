@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from rollout import adopt
 from rollout.checks.registry import Area, Subject, check
-from rollout.database import OUR_SCHEMAS, identifier
+from rollout.database import OUR_SCHEMAS, VERSION_TABLE, identifier
 from rollout.findings import ERROR, WARNING, Finding
 from rollout.messages import say
 
@@ -211,6 +211,31 @@ def our_tables_have_the_owner_of_users(subject: Subject) -> Iterator[Finding]:
 def _word(key: str) -> str:
     """Return what ALTER calls an object."""
     return key.partition(" ")[0].upper()
+
+
+# What tells where the database stands, and how it got there. A table on the shelf keeps the owner that it had.
+_MEMORY = text(
+    """
+SELECT c.oid::regclass::text AS relation, pg_get_userbyid(c.relowner) AS owner, pg_get_userbyid(ours.nspowner) AS other
+FROM pg_namespace ours, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE ours.nspname = 'rollout' AND c.relowner <> ours.nspowner
+  AND c.relkind = 'r' AND (n.oid = ours.oid OR n.nspname = 'public' AND c.relname = :version)
+ORDER BY 1
+"""
+)
+
+
+@check(Area.SECURITY)
+def our_memory_has_one_owner(subject: Subject) -> Iterator[Finding]:
+    """Whoever owns schema rollout owns its tables and the version table, or is a member of who does (a warning)."""
+    for relation, owner, other in subject.connection.execute(_MEMORY, {"version": VERSION_TABLE}):
+        if not subject.connection.execute(_IS_MEMBER, {"owner": other, "other": owner}).scalar_one():
+            yield Finding(
+                relation,
+                say("owned by {other}, schema {schema} by {owner}", other=owner, schema="rollout", owner=other),
+                f"ALTER TABLE {relation} OWNER TO {identifier(other)};",
+                WARNING,
+            )
 
 
 @check(Area.SECURITY)

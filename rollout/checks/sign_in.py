@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-_NEEDS = ("table users", "column users.password_hash", "column users.email", "column users.phone_number")
+_NEEDS = (
+    "table users", "column users.password_hash", "column users.email", "column users.phone_number",
+    "column users.status",
+)  # fmt: skip
 
 # Of type char, blanks at the end do not count: quicker than btrim().
 _PEOPLE = """
 SELECT count(*) AS users, count(*) FILTER (WHERE password_hash::bpchar <> '') AS with_password,
        count(*) FILTER (WHERE email::bpchar <> '') AS with_email,
        count(*) FILTER (WHERE phone_number::bpchar <> '') AS with_phone,
+       count(*) FILTER (WHERE status = 'ACTIVE') AS active,
        coalesce(min(password_hash COLLATE "C") = max(password_hash COLLATE "C"), true) AS one_password
 FROM {users} AS u
 """
@@ -85,7 +89,7 @@ def _before(subject: Subject) -> dict[str, Any]:
 
 @check(Area.DATA, needs=_NEEDS)
 def people_can_sign_in(subject: Subject) -> Iterator[Finding]:
-    """Users, their passwords, e-mail addresses, phone numbers did not vanish (a single empty password: a warning)."""
+    """Users, passwords, addresses, phone numbers did not vanish; some are active (an empty password: a warning)."""
     if subject.in_upgrade:
         return  # there, the proof that nothing that existed changed sees every byte
     now = people(subject.connection, subject.rows("users"))
@@ -110,6 +114,13 @@ def people_can_sign_in(subject: Subject) -> Iterator[Finding]:
             say("the passwords of {count} users are empty", count=lost),
             "SELECT id, username FROM users WHERE btrim(password_hash) = '';",
             WARNING,
+        )
+    if not few and not now["active"] and then.get("active", 1):
+        yield Finding(
+            "users.status",
+            say("no user is ACTIVE: nobody can sign in"),
+            "SELECT status, count(*) FROM users GROUP BY status;",
+            ERROR if then.get("active", 0) > FEW else WARNING,
         )
     if not few:
         yield from _addresses(now, then, hint, sampled="users" in subject.sampled)

@@ -97,13 +97,15 @@ SELECT 'constraint ' || r.key || '.' || c.conname, jsonb_build_object(
                               JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.attnum
                               JOIN pg_opclass o ON o.oid = k.class::oid
                               WHERE a.attcollation <> k.order_by::oid OR NOT o.opcdefault))),
+           'clustered', (SELECT true FROM pg_index x WHERE x.indexrelid = c.conindid AND c.contype IN ('p', 'u', 'x') AND x.indisclustered),
            'comment', obj_description(c.oid, 'pg_constraint'))
 FROM relations r JOIN pg_constraint c ON c.conrelid = r.oid AND c.contype IN ('p', 'u', 'f', 'c', 'x')
 UNION ALL
 SELECT 'index ' || i.key, jsonb_build_object(
            'table', t.key,
            'definition', replace(pg_get_indexdef(i.oid), ' INDEX ' || quote_ident(i.relname) || ' ON ', ' INDEX ON '),
-           'valid', x.indisvalid AND x.indisready AND x.indislive, 'options', i.reloptions::text, 'comment', obj_description(i.oid, 'pg_class'))
+           'valid', x.indisvalid AND x.indisready AND x.indislive, 'options', i.reloptions::text,
+           'clustered', CASE WHEN x.indisclustered THEN true END, 'comment', obj_description(i.oid, 'pg_class'))
 FROM relations i JOIN pg_index x ON x.indexrelid = i.oid JOIN relations t ON t.oid = x.indrelid
 WHERE NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.oid AND c.conrelid = t.oid AND c.contype IN ('p', 'u', 'x'))
 UNION ALL

@@ -222,6 +222,7 @@ def _constraints(name: str, values: Definition, manifest: Manifest) -> Iterator[
         drop = f"ALTER TABLE {table} DROP CONSTRAINT {constraint} CASCADE; CREATE"
         columns = values["columns"]
         listed = ", ".join(columns)
+        yield Case("cluster on constraint", f"ALTER TABLE {table} CLUSTER ON {constraint}", of, WARNING)
         yield Case("index instead of constraint", f"{drop} UNIQUE INDEX {constraint} ON {table} ({listed})", of)
         yield Case("plain index instead of constraint", f"{drop} INDEX {constraint} ON {table} ({listed})", of)
         for field, value in (
@@ -367,6 +368,7 @@ def _indexes(name: str, values: Definition, manifest: Manifest) -> Iterator[Case
     yield Case("drop index", f"DROP INDEX {name}", of)
     yield Case("rename index", f"ALTER INDEX {name} RENAME TO other", of, WARNING)
     yield Case("comment index", f"COMMENT ON INDEX {name} IS 'x'", of, WARNING)
+    yield Case("cluster on index", f"ALTER TABLE {table} CLUSTER ON {name}", of, WARNING)
     yield Case("change index options", f"ALTER INDEX {name} SET (fillfactor = 50)", of, WARNING)
     for field in ("indisvalid", "indisready", "indislive"):
         yield Case(f"index's {field}", _tamper(table, name, field, "false"), of)
@@ -560,6 +562,9 @@ def legacy(manifest: Manifest) -> Iterator[Case]:
             "legacy table without key", f"ALTER TABLE {table} DROP CONSTRAINT {table}_pkey CASCADE", *_keyless(table)
         )
         yield Case("legacy rows hidden", f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY", (table,), WARNING)
+        for policy in ("USING (false)", "AS RESTRICTIVE USING (false)"):
+            hidden = f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON {table} {policy}"
+            yield Case("legacy rows hidden by a policy", hidden, (table,), WARNING)
         if table in {"profiles", "user_roles"}:  # nothing refers to them
             yield Case("legacy table not logged", f"ALTER TABLE {table} SET UNLOGGED", (table,), WARNING)
         for event in ("INSERT", "UPDATE", "DELETE"):
@@ -788,5 +793,6 @@ def _people() -> Iterator[Case]:
             WARNING,
         ),
         ("users gone", "TRUNCATE users CASCADE", "users", ERROR),
+        ("everybody banned", "UPDATE users SET status = 'BANNED'", "users.status", WARNING),
     ):
         yield Case(kind, f"{REPLICA} {sql}", (subject,), severity, "data")

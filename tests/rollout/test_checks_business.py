@@ -119,6 +119,12 @@ DAMAGES = [
         for column in ("credits_weekly", "credits_remaining", "credits_purchased", "total_credits_used")
     ),
     Damage(
+        "credits_were_reset_in_the_past",
+        "UPDATE user_credits SET last_reset_date = current_date + 2",
+        "user_credits.last_reset_date",
+        WARNING,
+    ),
+    Damage(
         "credits_are_never_negative",
         _member("user_memberships", "user_id", ", credits_used", "current_date, current_date, -1"),
         "user_memberships.credits_used",

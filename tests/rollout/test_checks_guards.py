@@ -22,6 +22,8 @@ NOTHING = (
     "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
     "CREATE TRIGGER t BEFORE UPDATE ON {} FOR EACH ROW EXECUTE FUNCTION nothing()"
 )
+ROLE = "lawsker_guards"  # made in the test's transaction, and gone with it
+SHUT_OUT = f"CREATE ROLE {ROLE}; GRANT SELECT ON user_credits TO {ROLE}; REVOKE USAGE ON SCHEMA public FROM PUBLIC"
 NO_KEY = f"ALTER TABLE {VERSION_TABLE} DROP CONSTRAINT {VERSION_TABLE}_pkc"
 
 MENDED = {
@@ -55,10 +57,26 @@ MENDED = {
     "CREATE TYPE t AS (user_id uuid, workspace_id varchar(50), workspace_type varchar(20), is_demo boolean,"
     " created_at timestamptz); ALTER TABLE workspace_mappings OF t": ("workspace_mappings", ERROR),
     "ALTER TABLE user_credits ALTER COLUMN user_id SET STATISTICS 0": ("user_credits.user_id", WARNING),
+    "ALTER TABLE users ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON users USING (false)": ("users", WARNING),
+    "ALTER TABLE users ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON users USING (true);"
+    " CREATE POLICY q ON users AS RESTRICTIVE FOR SELECT USING (false)": ("users", WARNING),
+    f"CREATE ROLE {ROLE}; ALTER TABLE {VERSION_TABLE} OWNER TO {ROLE}": (VERSION_TABLE, WARNING),
+    f"CREATE ROLE {ROLE}; ALTER TABLE rollout.preexisting_objects OWNER TO {ROLE}": (
+        "rollout.preexisting_objects",
+        WARNING,
+    ),
+    SHUT_OUT: ("schema public", ERROR),
+    "ALTER TABLE user_credits CLUSTER ON pk_user_credits": ("user_credits.pk_user_credits", WARNING),
+    "ALTER TABLE user_credits CLUSTER ON ix_user_credits_last_reset_date": (
+        "ix_user_credits_last_reset_date",
+        WARNING,
+    ),
+    "UPDATE user_credits SET last_reset_date = current_date + 2": ("user_credits.last_reset_date", WARNING),
 }
 """Damages whose hint, typed as it stands, mends them."""
 
 EDITED = {
+    "UPDATE users SET status = 'INACTIVE'": ("users.status", WARNING),
     "CREATE RULE r AS ON INSERT TO users DO INSTEAD NOTHING": ("r on users", WARNING),
     "ALTER TABLE ai_tool_usage ALTER COLUMN input_data SET STORAGE PLAIN": ("ai_tool_usage.input_data", WARNING),
     "ALTER TABLE user_credits ALTER COLUMN user_id SET (n_distinct = 1)": ("user_credits.user_id", WARNING),
@@ -127,6 +145,13 @@ def test_the_hint_mends_it(sql: str, subject: Subject) -> None:
         "GRANT SELECT (username) ON users TO PUBLIC",
         "REVOKE TRUNCATE ON user_credits FROM CURRENT_USER",
         f"GRANT SELECT ON {VERSION_TABLE} TO PUBLIC",
+        (
+            "ALTER TABLE users ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON users FOR INSERT WITH CHECK (false);"
+            " CREATE POLICY q ON users USING (false); CREATE POLICY r ON users FOR SELECT USING (true)"
+        ),
+        "UPDATE user_credits SET last_reset_date = current_date + 1",
+        "UPDATE users SET status = 'BANNED' WHERE id <> (SELECT id FROM users WHERE status = 'ACTIVE' LIMIT 1)",
+        f"{SHUT_OUT}; GRANT USAGE ON SCHEMA public TO {ROLE}",
     ],
 )
 def test_what_guards_as_well_is_no_finding(sql: str, subject: Subject) -> None:

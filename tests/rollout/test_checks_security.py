@@ -51,6 +51,17 @@ DAMAGES = [
         )
         for secret in SECRETS
     ),
+    Damage(
+        "who_has_rights_may_enter",
+        f"CREATE ROLE {ROLE}; GRANT UPDATE (email) ON users TO {ROLE}; REVOKE USAGE ON SCHEMA public FROM PUBLIC",
+        "schema public",
+    ),
+    Damage(
+        "our_memory_has_one_owner",
+        f"CREATE ROLE {ROLE}; ALTER TABLE lawsker_schema_version OWNER TO {ROLE}",
+        "lawsker_schema_version",
+        WARNING,
+    ),
     Damage("secrets_are_private", "GRANT SELECT ON users TO PUBLIC", "users.password_hash", WARNING),
     Damage(
         "secrets_are_private",
@@ -168,6 +179,10 @@ def test_every_check_has_a_damage() -> None:
         (
             "our_tables_have_the_owner_of_users",
             f"CREATE ROLE {ROLE}; GRANT {ROLE} TO current_user; ALTER TABLE user_accounts OWNER TO {ROLE}",
+        ),
+        (
+            "our_memory_has_one_owner",
+            f"CREATE ROLE {ROLE}; GRANT {ROLE} TO current_user; ALTER TABLE rollout.runs OWNER TO {ROLE}",
         ),
         ("our_memory_is_private", f"CREATE ROLE {ROLE}; GRANT USAGE ON SCHEMA rollout TO {ROLE}"),
     ],

@@ -444,6 +444,7 @@ def test_a_user_of_before_is_an_error_whenever_it_shows(migrated: Server, settin
         ("UPDATE users SET password_hash = ''", "users.password_hash"),
         ("UPDATE users SET email = NULL", "users.email"),
         ("UPDATE users SET password_hash = 'x'", "users.password_hash"),
+        ("UPDATE users SET status = 'BANNED'", "users.status"),
         ("SET session_replication_role = replica; DELETE FROM users WHERE random() < 2", "users"),
     ],
 )
