@@ -99,9 +99,7 @@ GROUP BY 1 ORDER BY 1
 @check(Area.SECURITY)
 def who_has_rights_may_enter(subject: Subject) -> Iterator[Finding]:
     """Every role that has rights on users or a relation of ours may enter schema public (else it cannot use them)."""
-    for role, relations in subject.connection.execute(
-        _SHUT_OUT, {"relations": [*_relations(subject), *_WHO_SIGNS_IN]}
-    ):
+    for role, relations in subject.connection.execute(_SHUT_OUT, {"relations": [*_relations(subject), *_WHO_SIGNS_IN]}):
         yield Finding(
             "schema public",
             say("{role} has rights on {some}, and none to enter the schema", role=role, some=_some(relations)),
