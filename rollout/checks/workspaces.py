@@ -20,7 +20,8 @@ _MOST = 10
 _SETTLED = ("user", "lawyer", "admin")
 """New users are ``pending`` or ``lawyer_pending`` until somebody decides: no type of theirs is wrong."""
 
-# Set against set, where TYPE_BY_ROLES asks for each user: at a million users half the time.
+# Set against set, where TYPE_BY_ROLES asks for each user: at a million users half the time. Roles are looked up once
+# and not joined: each worker of a parallel query makes that table anew.
 _OVERVIEW = """
 SELECT u.account_type, m.workspace_type, m.user_id IS NULL AS unmapped, coalesce(m.is_demo, false) AS is_demo,
        CASE WHEN h.lawyer THEN 'lawyer' WHEN h.lawyer IS NOT NULL THEN 'admin' ELSE 'user' END AS expected,
@@ -28,8 +29,9 @@ SELECT u.account_type, m.workspace_type, m.user_id IS NULL AS unmapped, coalesce
 FROM {users} AS u
 LEFT JOIN workspace_mappings m ON m.user_id = u.id
 LEFT JOIN LATERAL (
-    SELECT ur.user_id, bool_or(r.name = 'Lawyer') AS lawyer FROM user_roles ur JOIN roles r ON r.id = ur.role_id
-    WHERE r.name IN ('Lawyer', 'Admin') {of_user} GROUP BY ur.user_id
+    SELECT ur.user_id, bool_or(ur.role_id = ANY(ARRAY(SELECT id FROM roles WHERE name = 'Lawyer'))) AS lawyer
+    FROM user_roles ur WHERE ur.role_id = ANY(ARRAY(SELECT id FROM roles WHERE name IN ('Lawyer', 'Admin'))) {of_user}
+    GROUP BY ur.user_id
 ) AS h ON h.user_id = u.id
 GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
 """
