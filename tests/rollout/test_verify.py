@@ -560,6 +560,25 @@ def test_deep_believes_no_catalog(migrated: Server, settings_for: SettingsFor) -
     ]  # fmt: skip
 
 
+def test_deep_believes_no_index(migrated: Server, settings_for: SettingsFor) -> None:
+    """A text that is there twice, of which its unique index knows once, is found by --deep, in each table."""
+    broken = " WHERE indexrelid IN ('uq_users_workspace_id'::regclass, 'uq_workspace_mappings_workspace_id'::regclass)"
+    both = "(SELECT id FROM users ORDER BY id LIMIT 2)"
+    execute(
+        migrated,
+        f"UPDATE pg_index SET indisready = false{broken}",
+        f"UPDATE users SET workspace_id = (SELECT min(workspace_id) FROM users) || 'x' WHERE id IN {both}",
+        "UPDATE workspace_mappings SET workspace_id = (SELECT max(workspace_id) FROM users WHERE workspace_id LIKE '%x')"
+        f" WHERE user_id IN {both}",
+        f"UPDATE pg_index SET indisready = true{broken}",
+    )
+    found = _found(_verified(settings_for(migrated), deep=True))
+    assert [one for one in found if "more than once" in one[1]] == [
+        ("users.uq_users_workspace_id", "1 value(s) are there more than once"),
+        ("workspace_mappings.uq_workspace_mappings_workspace_id", "1 value(s) are there more than once"),
+    ]
+
+
 @pytest.mark.variant
 def test_deep_fingerprints_are_those_of_every_copy(
     migrated: Server, make_database: MakeDatabase, settings_for: SettingsFor
