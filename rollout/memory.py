@@ -171,7 +171,8 @@ def _unusable(error: DBAPIError, hint: str) -> PreflightFailed:
     """Say why our memory cannot be written; ``hint``: what to do where a right is missing."""
     if sqlstate(error) == READ_ONLY:
         hint = say(
-            "ALTER ROLE … SET default_transaction_read_only = off; if it is a replica, use the primary in DATABASE_URL."
+            "ALTER DATABASE … (or ROLE …) SET default_transaction_read_only = off;"
+            " if it is a replica, use the primary in DATABASE_URL."
         )
     elif sqlstate(error) != INSUFFICIENT_PRIVILEGE:
         hint = say("If a schema rollout is there that is not this tool's: ALTER SCHEMA rollout RENAME TO …;")

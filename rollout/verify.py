@@ -24,6 +24,7 @@ from rollout.checks import (  # noqa: F401 - they register
     rights,
     security,
     seeds,
+    sessions,
     shelved,
     sign_in,
     structure,

@@ -25,7 +25,7 @@ def server_is_a_primary(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "server",
             say("transactions are read-only by default"),
-            say("ALTER ROLE … SET default_transaction_read_only = off; or use another role."),
+            say("ALTER DATABASE … (or ROLE …) SET default_transaction_read_only = off; or use another role."),
         )
 
 

@@ -81,7 +81,9 @@ def owners_keep_their_rights(subject: Subject) -> Iterator[Finding]:
 
 _SHUT_OUT = text(
     """
-SELECT r.rolname, string_agg(DISTINCT c.relname, ', ' ORDER BY c.relname) AS relations
+SELECT r.rolname, string_agg(DISTINCT c.relname, ', ' ORDER BY c.relname) AS relations, current_database() AS dbname,
+       has_schema_privilege(r.oid, 'public', 'USAGE') AS enters,
+       NOT r.rolcanlogin OR has_database_privilege(r.oid, current_database(), 'CONNECT') AS connects
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (
@@ -90,21 +92,33 @@ CROSS JOIN LATERAL (
     WHERE a.attrelid = c.oid AND NOT a.attisdropped
 ) AS who
 JOIN pg_roles r ON r.oid = who.oid
-WHERE n.nspname = 'public' AND c.relname = ANY(:relations) AND NOT has_schema_privilege(r.oid, n.oid, 'USAGE')
-GROUP BY 1 ORDER BY 1
+WHERE n.nspname = 'public' AND c.relname = ANY(:relations)
+GROUP BY r.oid, r.rolname, r.rolcanlogin ORDER BY r.rolname
 """
 )
 
 
 @check(Area.SECURITY)
 def who_has_rights_may_enter(subject: Subject) -> Iterator[Finding]:
-    """Every role that has rights on users or a relation of ours may enter schema public (else it cannot use them)."""
-    for role, relations in subject.connection.execute(_SHUT_OUT, {"relations": [*_relations(subject), *_WHO_SIGNS_IN]}):
-        yield Finding(
-            "schema public",
-            say("{role} has rights on {some}, and none to enter the schema", role=role, some=_some(relations)),
-            f"GRANT USAGE ON SCHEMA public TO {identifier(role)};",
-        )
+    """Every role that has rights on users or a relation of ours may connect and enter schema public (a warning)."""
+    for role, relations, dbname, enters, connects in subject.connection.execute(
+        _SHUT_OUT, {"relations": [*_relations(subject), *_WHO_SIGNS_IN]}
+    ):
+        who = identifier(role)
+        if not connects:
+            yield Finding(
+                "database",
+                say("{role} has rights on {some}, and none to connect", role=role, some=_some(relations)),
+                f"GRANT CONNECT ON DATABASE {identifier(dbname)} TO {who};",
+                WARNING,
+            )
+        if not enters:
+            yield Finding(
+                "schema public",
+                say("{role} has rights on {some}, and none to enter the schema", role=role, some=_some(relations)),
+                f"GRANT USAGE ON SCHEMA public TO {who};",
+                WARNING,
+            )
 
 
 def _some(relations: str) -> str:

@@ -124,33 +124,6 @@ def new_tables_are_private(subject: Subject) -> Iterator[Finding]:
     yield from _open_defaults(subject, sorted(owners), WARNING)
 
 
-_TRIGGERS_OFF = text(
-    """
-SELECT pg_get_userbyid(nullif(s.setrole, 0)) AS role, s.setdatabase <> 0 AS here
-FROM pg_db_role_setting s, unnest(s.setconfig) AS one
-WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-  AND one ILIKE 'session_replication_role=%' AND one NOT ILIKE '%=origin'
-ORDER BY 1
-"""
-)
-
-
-@check(Area.SECURITY)
-def sessions_fire_triggers(subject: Subject) -> Iterator[Finding]:
-    """No setting of the database switches off triggers and foreign keys for everybody (for one role, a warning)."""
-    here = identifier(str(subject.connection.execute(text("SELECT current_database()")).scalar_one()))
-    for role, of_database in subject.connection.execute(_TRIGGERS_OFF):
-        where = (
-            f"ROLE {identifier(role)}" + (f" IN DATABASE {here}" if of_database else "") if role else f"DATABASE {here}"
-        )
-        yield Finding(
-            "session_replication_role",
-            say("it is set for {where}: no trigger fires, and no foreign key holds", where=where),
-            f"ALTER {where} RESET session_replication_role;",
-            WARNING if role else ERROR,
-        )
-
-
 @check(Area.PREFLIGHT)
 def secrets_will_be_private(subject: Subject) -> Iterator[Finding]:
     """Not everybody may read tables that we will make; that everybody reads passwords already is a warning."""

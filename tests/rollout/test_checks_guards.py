@@ -65,7 +65,7 @@ MENDED = {
         "rollout.preexisting_objects",
         WARNING,
     ),
-    SHUT_OUT: ("schema public", ERROR),
+    SHUT_OUT: ("schema public", WARNING),
     "ALTER TABLE user_credits CLUSTER ON pk_user_credits": ("user_credits.pk_user_credits", WARNING),
     "ALTER TABLE user_credits CLUSTER ON ix_user_credits_last_reset_date": (
         "ix_user_credits_last_reset_date",

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ROLE = "lawsker_checks"  # a name that does not change: it stands in the names of tests
 """A role that a test makes in its transaction, and that is gone with it."""
 
+NO_CONNECT = "DO $$ BEGIN EXECUTE format('REVOKE CONNECT ON DATABASE %%I FROM PUBLIC', current_database()); END $$"
+
 OPEN_ALL = "ALTER DEFAULT PRIVILEGES {}GRANT SELECT ON TABLES TO PUBLIC"
 
 DEFINER = "CREATE FUNCTION leak(a text) RETURNS {} LANGUAGE {} SECURITY DEFINER {} AS $x${}$x$;"
@@ -55,6 +57,13 @@ DAMAGES = [
         "who_has_rights_may_enter",
         f"CREATE ROLE {ROLE}; GRANT UPDATE (email) ON users TO {ROLE}; REVOKE USAGE ON SCHEMA public FROM PUBLIC",
         "schema public",
+        WARNING,
+    ),
+    Damage(
+        "who_has_rights_may_enter",
+        f"CREATE ROLE {ROLE} LOGIN; GRANT SELECT ON user_credits TO {ROLE}; {NO_CONNECT}",
+        "database",
+        WARNING,
     ),
     Damage(
         "our_memory_has_one_owner",
@@ -113,6 +122,15 @@ DAMAGES = [
         f"CREATE ROLE {ROLE}; ALTER ROLE {ROLE} SET session_replication_role = 'local'",
         "session_replication_role",
         WARNING,
+    ),
+    *(
+        Damage(
+            "sessions_may_write_and_find",
+            f"DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I SET {setting}', current_database()); END $$",
+            setting.partition(" ")[0],
+            WARNING,
+        )
+        for setting in ("default_transaction_read_only = on", "search_path = elsewhere, publics")
     ),
     Damage("our_memory_is_private", "GRANT USAGE ON SCHEMA rollout TO PUBLIC", "schema rollout"),
     Damage(
@@ -183,6 +201,22 @@ def test_every_check_has_a_damage() -> None:
         (
             "our_memory_has_one_owner",
             f"CREATE ROLE {ROLE}; GRANT {ROLE} TO current_user; ALTER TABLE rollout.runs OWNER TO {ROLE}",
+        ),
+        *(
+            (
+                "sessions_may_write_and_find",
+                f"DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I SET {setting}', current_database()); END $$",
+            )
+            for setting in (
+                "default_transaction_read_only = off",
+                'search_path = "$user", public',
+                "search_path = public",
+            )
+        ),
+        ("sessions_may_write_and_find", f"CREATE ROLE {ROLE}; ALTER ROLE {ROLE} SET search_path = elsewhere"),
+        (
+            "who_has_rights_may_enter",
+            f"CREATE ROLE {ROLE}; GRANT SELECT ON users TO {ROLE}; {NO_CONNECT}",
         ),
         ("our_memory_is_private", f"CREATE ROLE {ROLE}; GRANT USAGE ON SCHEMA rollout TO {ROLE}"),
     ],

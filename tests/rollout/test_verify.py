@@ -567,8 +567,8 @@ def test_deep_believes_no_index(migrated: Server, settings_for: SettingsFor) -> 
     execute(
         migrated,
         f"UPDATE pg_index SET indisready = false{broken}",
-        f"UPDATE users SET workspace_id = (SELECT min(workspace_id) FROM users) || 'x' WHERE id IN {both}",
-        "UPDATE workspace_mappings SET workspace_id = (SELECT max(workspace_id) FROM users WHERE workspace_id LIKE '%x')"
+        f"UPDATE users SET workspace_id = (SELECT min(workspace_id) || 'x' FROM users) WHERE id IN {both}",
+        "UPDATE workspace_mappings SET workspace_id = (SELECT max(workspace_id) FROM users u WHERE u.id = user_id)"
         f" WHERE user_id IN {both}",
         f"UPDATE pg_index SET indisready = true{broken}",
     )
