@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from datamigrations.mapping import TABLES
 from rollout import memory
 from rollout.errors import PreflightFailed
+from rollout.findings import first_few
 from rollout.messages import say
 
 if TYPE_CHECKING:
@@ -83,6 +84,6 @@ def check_target(connection: Connection, needed: dict[str, tuple[str, ...]]) -> 
     ]
     if missing:
         raise PreflightFailed(
-            say("the target lacks {names}", names=", ".join(missing[:_NAMED]) + (", …" if missing[_NAMED:] else "")),
+            say("the target lacks {names}", names=first_few(missing, _NAMED)),
             hint=say("Upgrade it first: tool migrate"),
         )

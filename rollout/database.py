@@ -213,6 +213,14 @@ def key_of(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
 
 
+def halves(key: int) -> dict[str, int]:
+    """Return the ``high`` (classid) and the ``low`` half (objid) of an advisory lock's key, as ``pg_locks`` has them.
+
+    https://www.postgresql.org/docs/current/view-pg-locks.html
+    """
+    return {"high": key >> 32 & 0xFFFFFFFF, "low": key & 0xFFFFFFFF}
+
+
 def another_run(connection: Connection, key: int = LOCK_KEY) -> LockNotAcquired:
     """Say who holds the lock, as far as the server tells."""
     row = connection.execute(
@@ -222,7 +230,7 @@ def another_run(connection: Connection, key: int = LOCK_KEY) -> LockNotAcquired:
             " WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
             " AND l.classid::bigint = :high AND l.objid::bigint = :low LIMIT 1"
         ),
-        {"high": key >> 32 & 0xFFFFFFFF, "low": key & 0xFFFFFFFF},
+        halves(key),
     ).one_or_none()
     who = f"pid {row[0]}, {row[1]}@{row[2]}, since {row[3]}" if row else "-"
     return LockNotAcquired(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ERROR = "error"
 WARNING = "warning"
@@ -30,3 +33,8 @@ class Finding:
             "problem": str(self.problem),
             "hint": str(self.hint),
         }
+
+
+def first_few(names: Sequence[str], most: int = 3) -> str:
+    """Return names in a row, of very many the first ones."""
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from rollout import databases, roles
-from rollout.database import describe, engine_for, first_line, identifier, key_of
+from rollout.database import describe, engine_for, first_line, halves, identifier, key_of
 from rollout.embedded import EmbeddedServer
 from rollout.errors import RolloutError
 from rollout.interrupt import finishing
@@ -240,8 +240,7 @@ _WORKED_ON = text(
 def clean_up(run: Run, admin: Connection) -> None:
     """Drop the databases that killed runs left behind, and say so; name those that only look like it."""
     for name, marked, may_drop in admin.execute(_LEFT, {"mark": MARK}).all():
-        key = _key(name) & 0xFFFFFFFFFFFFFFFF
-        if admin.execute(_WORKED_ON, {"high": key >> 32, "low": key & 0xFFFFFFFF}).scalar_one():
+        if admin.execute(_WORKED_ON, halves(_key(name))).scalar_one():
             continue
         statement = f"DROP DATABASE {identifier(name)};"
         if not marked or not may_drop:

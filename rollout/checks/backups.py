@@ -12,7 +12,7 @@ from rollout import scratch
 from rollout.checks.registry import Area, Subject, check
 from rollout.database import server_major
 from rollout.errors import PreflightFailed
-from rollout.findings import WARNING, Finding
+from rollout.findings import WARNING, Finding, first_few
 from rollout.messages import say
 from rollout.needs import Needs, obstacles
 from rollout.postgres_tools import tool_for
@@ -72,7 +72,7 @@ def backup_reads_everything(subject: Subject) -> Iterator[Finding]:
     names = list(subject.connection.execute(_UNREADABLE).scalars())
     if names:
         yield Finding(
-            ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else ""),
+            first_few(names, _SHOWN),
             say("{count} tables or sequences that a backup must hold are not ours to read", count=len(names)),
             say("GRANT pg_read_all_data TO … (PostgreSQL 14+); or run this as their owner, or as a superuser."),
         )

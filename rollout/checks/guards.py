@@ -168,15 +168,14 @@ def _hidden(table: str, policies: dict[str, Definition]) -> Iterator[Finding]:
     """Yield a table whose policies show no row: one that forbids all, or none that lets anything through."""
     reading = {name: one for name, one in policies.items() if one["command"] in {"*", "r"}}
     forbid = [name for name, one in reading.items() if not one["permissive"] and one.get("using") == "false"]
+    hint = f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY;"
     if not policies:
         problem = say("row security hides all its rows from everybody but its owner: it has no policy")
-        hint = f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY;"
     elif forbid:
         problem = say("the policy {name} hides all its rows from everybody but its owner", name=", ".join(forbid))
         hint = " ".join(f"DROP POLICY {identifier(name)} ON {table};" for name in forbid)
     elif all(one.get("using") == "false" for one in reading.values() if one["permissive"]):
         problem = say("row security hides all its rows from everybody but its owner: no policy shows any")
-        hint = f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY;"
     else:
         return
     yield Finding(table, problem, hint, WARNING)

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from rollout import history, plan
 from rollout.adopt import LEGACY_MARK
 from rollout.checks.registry import Area, Subject, check
-from rollout.findings import WARNING, Finding
+from rollout.findings import WARNING, Finding, first_few
 from rollout.messages import say
 
 if TYPE_CHECKING:
@@ -61,14 +61,16 @@ def applied_revisions_are_remembered(subject: Subject) -> Iterator[Finding]:
     missing, more = [one for one in wanted if one not in found], sorted(found.keys() - wanted.keys())
     if missing:  # no error: without that memory an upgrade works, and makes it anew for what it brings
         problem = say(
-            "{count} applied revision(s) are not remembered: {revisions}", count=len(missing), revisions=_some(missing)
+            "{count} applied revision(s) are not remembered: {revisions}",
+            count=len(missing),
+            revisions=first_few(missing),
         )
         yield Finding("rollout.applied_revisions", problem, _from_a_backup(), WARNING)
     if more:
         problem = say(
             "{count} revision(s) are remembered that are not applied: {revisions}",
             count=len(more),
-            revisions=_some(more),
+            revisions=first_few(more),
         )
         yield Finding("rollout.applied_revisions", problem, _from_a_backup(), WARNING)
     for revision, row in found.items():
@@ -81,11 +83,6 @@ def applied_revisions_are_remembered(subject: Subject) -> Iterator[Finding]:
                 f" WHERE revision = '{revision}';",
                 WARNING,
             )
-
-
-def _some(revisions: list[str]) -> str:
-    """Return the first few of them."""
-    return ", ".join(revisions[:3]) + (", …" if revisions[3:] else "")
 
 
 # What `people` counted, the first upgrade found: users who were there before us.

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from rollout.checks.registry import Area, Subject, check
 from rollout.checks.security import is_ours
 from rollout.database import identifier
-from rollout.findings import WARNING, Finding
+from rollout.findings import WARNING, Finding, first_few
 from rollout.messages import say
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def owners_keep_their_rights(subject: Subject) -> Iterator[Finding]:
 
 _SHUT_OUT = text(
     """
-SELECT r.rolname, string_agg(DISTINCT c.relname, ', ' ORDER BY c.relname) AS relations, current_database() AS dbname,
+SELECT r.rolname, array_agg(DISTINCT c.relname::text ORDER BY c.relname::text) AS relations,
+       current_database() AS dbname,
        has_schema_privilege(r.oid, 'public', 'USAGE') AS enters,
        NOT r.rolcanlogin OR has_database_privilege(r.oid, current_database(), 'CONNECT') AS connects
 FROM pg_class c
@@ -104,27 +105,13 @@ def who_has_rights_may_enter(subject: Subject) -> Iterator[Finding]:
     for role, relations, dbname, enters, connects in subject.connection.execute(
         _SHUT_OUT, {"relations": [*_relations(subject), *_WHO_SIGNS_IN]}
     ):
-        who = identifier(role)
+        who, few = identifier(role), first_few(relations)
         if not connects:
-            yield Finding(
-                "database",
-                say("{role} has rights on {some}, and none to connect", role=role, some=_some(relations)),
-                f"GRANT CONNECT ON DATABASE {identifier(dbname)} TO {who};",
-                WARNING,
-            )
+            problem = say("{role} has rights on {some}, and none to connect", role=role, some=few)
+            yield Finding("database", problem, f"GRANT CONNECT ON DATABASE {identifier(dbname)} TO {who};", WARNING)
         if not enters:
-            yield Finding(
-                "schema public",
-                say("{role} has rights on {some}, and none to enter the schema", role=role, some=_some(relations)),
-                f"GRANT USAGE ON SCHEMA public TO {who};",
-                WARNING,
-            )
-
-
-def _some(relations: str) -> str:
-    """Return the first few of them."""
-    first = relations.split(", ")
-    return ", ".join(first[:3]) + (", …" if first[3:] else "")
+            problem = say("{role} has rights on {some}, and none to enter the schema", role=role, some=few)
+            yield Finding("schema public", problem, f"GRANT USAGE ON SCHEMA public TO {who};", WARNING)
 
 
 def _relations(subject: Subject) -> list[str]:

@@ -151,6 +151,12 @@ SELECT EXISTS (SELECT FROM held JOIN pg_roles USING (oid) WHERE rolname = :other
 )
 
 
+def _is_member(subject: Subject, owner: str, other: str) -> bool:
+    """Tell whether ``owner`` is ``other``, or has its rights as a member."""
+    found: bool = subject.connection.execute(_IS_MEMBER, {"owner": owner, "other": other}).scalar_one()
+    return found
+
+
 @check(Area.SECURITY, needs=(adopt.LEGACY_MARK,))
 def our_tables_have_the_owner_of_users(subject: Subject) -> Iterator[Finding]:
     """Whoever owns users owns our tables, views and functions too, or is a member of the role that does (a warning)."""
@@ -165,8 +171,7 @@ def our_tables_have_the_owner_of_users(subject: Subject) -> Iterator[Finding]:
         # We made users too, and it alone was given away.
         owner, others = givers[0], {owner: others[owner]}
     for other, keys in others.items():
-        member = subject.connection.execute(_IS_MEMBER, {"owner": owner, "other": other}).scalar_one()
-        if member:
+        if _is_member(subject, owner, other):
             continue
         names = [key.partition(" ")[2] for key in keys]
         if adopt.LEGACY_MARK in keys:
@@ -189,7 +194,7 @@ def _word(key: str) -> str:
 # What tells where the database stands, and how it got there. A table on the shelf keeps the owner that it had.
 _MEMORY = text(
     """
-SELECT c.oid::regclass::text AS relation, pg_get_userbyid(c.relowner) AS owner, pg_get_userbyid(ours.nspowner) AS other
+SELECT c.oid::regclass::text AS relation, pg_get_userbyid(ours.nspowner) AS owner, pg_get_userbyid(c.relowner) AS other
 FROM pg_namespace ours, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE ours.nspname = 'rollout' AND c.relowner <> ours.nspowner
   AND c.relkind = 'r' AND (n.oid = ours.oid OR n.nspname = 'public' AND c.relname = :version)
@@ -201,12 +206,12 @@ ORDER BY 1
 @check(Area.SECURITY)
 def our_memory_has_one_owner(subject: Subject) -> Iterator[Finding]:
     """Whoever owns schema rollout owns its tables and the version table, or is a member of who does (a warning)."""
-    for relation, owner, other in subject.connection.execute(_MEMORY, {"version": VERSION_TABLE}):
-        if not subject.connection.execute(_IS_MEMBER, {"owner": other, "other": owner}).scalar_one():
+    for relation, owner, other in subject.connection.execute(_MEMORY, {"version": VERSION_TABLE}).all():
+        if not _is_member(subject, owner, other):
             yield Finding(
                 relation,
-                say("owned by {other}, schema {schema} by {owner}", other=owner, schema="rollout", owner=other),
-                f"ALTER TABLE {relation} OWNER TO {identifier(other)};",
+                say("owned by {other}, schema {schema} by {owner}", other=other, schema="rollout", owner=owner),
+                f"ALTER TABLE {relation} OWNER TO {identifier(owner)};",
                 WARNING,
             )
 

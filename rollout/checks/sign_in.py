@@ -115,15 +115,16 @@ def people_can_sign_in(subject: Subject) -> Iterator[Finding]:
             "SELECT id, username FROM users WHERE btrim(password_hash) = '';",
             WARNING,
         )
-    if not few and not now["active"] and then.get("active", 1):
+    if few:
+        return
+    if not now["active"] and then.get("active", 1):
         yield Finding(
             "users.status",
             say("no user is ACTIVE: nobody can sign in"),
             "SELECT status, count(*) FROM users GROUP BY status;",
             ERROR if then.get("active", 0) > FEW else WARNING,
         )
-    if not few:
-        yield from _addresses(now, then, hint, sampled="users" in subject.sampled)
+    yield from _addresses(now, then, hint, sampled="users" in subject.sampled)
 
 
 def _addresses(now: dict[str, Any], then: dict[str, Any], hint: str, *, sampled: bool) -> Iterator[Finding]:

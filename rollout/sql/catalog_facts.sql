@@ -11,7 +11,7 @@ WITH relations AS (
 SELECT CASE WHEN r.relkind IN ('v', 'm') THEN 'view ' WHEN r.relkind IN ('i', 'I') THEN 'index ' WHEN r.relkind = 'S' THEN 'sequence '
             ELSE 'table ' END || r.key,
        jsonb_build_object('oid', r.oid::text, 'tablespace', r.reltablespace::text, 'access_method', r.relam::text,
-           'clustered', (SELECT x.indisclustered OR x.indisreplident FROM pg_index x WHERE x.indexrelid = r.oid)), false
+           'replica_identity', (SELECT x.indisreplident FROM pg_index x WHERE x.indexrelid = r.oid)), false
 FROM relations r
 UNION ALL
 SELECT 'column ' || r.key || '.' || CASE WHEN a.attname ~ '^[a-z_][a-z0-9_$]*$' THEN a.attname::text ELSE quote_ident(a.attname) END,
@@ -23,7 +23,7 @@ UNION ALL
 -- The internal triggers that keep a foreign key: DISABLE TRIGGER ALL switches them off.
 SELECT 'constraint ' || r.key || '.' || c.conname, jsonb_build_object(
            'triggers', (SELECT string_agg(t.tgenabled::text, '' ORDER BY t.oid) FROM pg_trigger t WHERE t.tgconstraint = c.oid),
-           'clustered', (SELECT x.indisclustered OR x.indisreplident FROM pg_index x
+           'replica_identity', (SELECT x.indisreplident FROM pg_index x
                WHERE x.indexrelid = c.conindid AND c.contype IN ('p', 'u', 'x'))), false
 FROM relations r JOIN pg_constraint c ON c.conrelid = r.oid
 UNION ALL

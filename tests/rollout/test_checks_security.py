@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 ROLE = "lawsker_checks"  # a name that does not change: it stands in the names of tests
 """A role that a test makes in its transaction, and that is gone with it."""
 
-NO_CONNECT = "DO $$ BEGIN EXECUTE format('REVOKE CONNECT ON DATABASE %%I FROM PUBLIC', current_database()); END $$"
+HERE = "DO $$ BEGIN EXECUTE format('{}', current_database()); END $$"
+"""A statement about the database of the test, which it calls ``%%I``."""
+
+SET_HERE = HERE.format("ALTER DATABASE %%I SET {}")
+NO_CONNECT = HERE.format("REVOKE CONNECT ON DATABASE %%I FROM PUBLIC")
 
 OPEN_ALL = "ALTER DEFAULT PRIVILEGES {}GRANT SELECT ON TABLES TO PUBLIC"
 
@@ -113,8 +117,7 @@ DAMAGES = [
     ),
     Damage(
         "sessions_fire_triggers",
-        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I SET session_replication_role = replica', current_database());"
-        " END $$",
+        SET_HERE.format("session_replication_role = replica"),
         "session_replication_role",
     ),
     Damage(
@@ -126,7 +129,7 @@ DAMAGES = [
     *(
         Damage(
             "sessions_may_write_and_find",
-            f"DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I SET {setting}', current_database()); END $$",
+            SET_HERE.format(setting),
             setting.partition(" ")[0],
             WARNING,
         )
@@ -205,7 +208,7 @@ def test_every_check_has_a_damage() -> None:
         *(
             (
                 "sessions_may_write_and_find",
-                f"DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I SET {setting}', current_database()); END $$",
+                SET_HERE.format(setting),
             )
             for setting in (
                 "default_transaction_read_only = off",

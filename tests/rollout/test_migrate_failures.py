@@ -262,6 +262,7 @@ def test_a_table_is_held_while_we_look(legacy, settings_for, monkeypatch):
     holder = psycopg2.connect(**legacy.parameters)
     holder.cursor().execute("LOCK TABLE news_articles IN ACCESS EXCLUSIVE MODE")
     run = attempt(settings)
+    holder.close()
     assert_told(settings, run, code=5, database="untouched")
     assert "waited too long for a table's lock" in run.error.message
 
