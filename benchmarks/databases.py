@@ -32,13 +32,15 @@ def create_legacy(server: EmbeddedServer, dbname: str, *, users: int) -> None:
     engine.dispose()
 
 
-def create_pagtive(server: EmbeddedServer, dbname: str, *, users: int) -> None:
-    """Create a Pagtive database with so many users, every row fit to be imported."""
+def create_pagtive(
+    server: EmbeddedServer, dbname: str, *, users: int, page_bytes: tuple[int, int] = (3000, 6000)
+) -> None:
+    """Create a Pagtive database with so many users, every row fit to be imported; see ``fill_pagtive``."""
     run_sql(server, "postgres", f"CREATE DATABASE {dbname}")
     engine = engine_for(server.server(dbname))
     with engine.begin() as connection:
         create_pagtive_schema(connection)
-        fill_pagtive(connection, users=users, dirty=0)
+        fill_pagtive(connection, users=users, dirty=0, page_bytes=page_bytes)
     engine.dispose()
 
 

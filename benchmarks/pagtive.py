@@ -30,6 +30,8 @@ PIPE_RATIO, AGAIN_RATIO, ORM_RATIO, MEMORY = 1.1, 1.1, 20.0, 150.0
 ORM_USERS = 200
 PROGRAMS: Path | None = None
 """The servers' programs, where they are not the wheel's."""
+PAGE_BYTES = (9000, 18000)
+"""A page's script, styles and html together, each of 3 to 6 kB: 690 MB with 4,000 users."""
 
 OPTIONS = {"shared_buffers": "512MB", "max_wal_size": "8GB", "checkpoint_timeout": "1h", "autovacuum": "off"}
 TABLES = (
@@ -91,7 +93,7 @@ class Bench:
         run_sql(self.there, "postgres", "CREATE DATABASE mapped")
         run_sql(self.here, "postgres", "CREATE DATABASE empty")
         for dbname, number in (("pagtive", users), ("few", ORM_USERS)):
-            create_pagtive(self.there, dbname, users=number)
+            create_pagtive(self.there, dbname, users=number, page_bytes=PAGE_BYTES)
         for server, dbname in ((self.here, "empty"), (self.there, "mapped")):
             environment = {"DATABASE_URL": _url(server, dbname), "ROLLOUT_DIR": str(self.scratch)}
             told([BIN / "tool", "migrate", "--no-backup", "--yes", "--json"], environment)

@@ -35,11 +35,13 @@ def main() -> int:
     parser.add_argument("--users", type=int, default=500_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--programs", type=Path, help="pagtive: the bin directory of another PostgreSQL")
+    parser.add_argument("--page-bytes", type=int, nargs=2, default=pagtive.PAGE_BYTES, help="pagtive: least and most")
     options = parser.parse_args()
     unknown = set(options.subjects) - set(SUBJECTS)
     if unknown:
         parser.error(f"there is no benchmark {', '.join(unknown)}")
     pagtive.PROGRAMS = options.programs
+    pagtive.PAGE_BYTES = tuple(options.page_bytes)
     ok = True
     for subject in options.subjects:
         print(f"== {subject}")

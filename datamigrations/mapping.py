@@ -53,7 +53,8 @@ class Table:
 
     ``created`` and ``updated`` name its times, of which one takes the other's place where it is missing (``stand_in``
     where there is no ``updated``); ``ages`` the columns that tell how new a row is. ``user`` and ``project`` name the
-    fields that refer to those; ``unique`` one whose value may be there only once.
+    fields that refer to those; ``unique`` one whose value may be there only once. ``divisible``: what becomes of a row
+    depends on no other row but those of its key, so that a part of the table can be merged on its own.
     """
 
     name: str
@@ -69,15 +70,11 @@ class Table:
     user: str | None = None
     project: str | None = None
     unique: str | None = None
+    divisible: bool = False
 
     def field(self, name: str) -> Field:
         """Return the field of a source column."""
         return next(field for field in self.fields if field.name == name)
-
-    @property
-    def staged(self) -> str:
-        """The staging table, in the schema ``rollout``."""
-        return f"staged_{self.name}"
 
 
 _CREATED = Field("created_at", Kind.TIME)
@@ -126,6 +123,7 @@ PROJECTS = Table(
         _UPDATED,
     ),
     user="user_id",
+    divisible=True,
 )
 
 DETAILS = Table(
@@ -146,6 +144,7 @@ DETAILS = Table(
     ),
     key=("project_id", "page_id"),
     project="project_id",
+    divisible=True,
 )
 
 LOGS = Table(
@@ -180,6 +179,7 @@ LOGS = Table(
     ages=("request_timestamp", "response_timestamp"),
     user="user_id",
     project="project_id",
+    divisible=True,
 )
 
 CODES = Table(

@@ -1,4 +1,4 @@
-"""The set-based merge of one table: convert, reject, plan, write (users have a merge of their own, ``people``).
+"""The set-based merge of one table, or of a part of it: convert, reject, plan, write (users: ``people``).
 
 Four temporary tables a table at most, each with one row a source row and none of the large values: those go from the
 staging table straight to the target.
@@ -46,14 +46,14 @@ def convert(job: Job, source: SourceTable) -> None:
         joins += f" LEFT JOIN public.pagtive_projects AS p ON {key} = {converted[table.project]}"
     job.temporary(
         f"import_converted_{table.name}",
-        f"SELECT s.n, {', '.join(columns)} FROM rollout.{table.staged} AS s{joins}",
+        f"SELECT s.n, {', '.join(columns)} FROM rollout.{source.staged} AS s{joins}",
     )
 
 
 def reject(job: Job, source: SourceTable) -> None:
     """Collect what does not fit: by the fields' rules, by what a row refers to, and second rows of one key."""
     table = source.table
-    quarantine.reject_by_rules(job, table, [*rules.rules(source), *_references(table)])
+    quarantine.reject_by_rules(job, source, [*rules.rules(source), *_references(table)])
     key = ", ".join(f"w.{quote(name)}" for name in table.key)
     code, message = "duplicate_key", "another row has the same key"
     if table is DETAILS:
@@ -67,7 +67,7 @@ def _reject_taken(job: Job, source: SourceTable, name: str) -> None:
     """Reject rows whose unique value another row has; of several of this source, one that the target has keeps it."""
     table, column = source.table, quote(name)
     value = rules.value(table.field(name), source)
-    rows = f"import_converted_{table.name} AS w JOIN rollout.{table.staged} AS s ON s.n = w.n"
+    rows = f"import_converted_{table.name} AS w JOIN rollout.{source.staged} AS s ON s.n = w.n"
     there = f"EXISTS (SELECT FROM public.{table.target} AS t WHERE t.id = w.id AND t.{column} = {value})"
     message = f"another row has the same {name}"
     quarantine.reject(job, table, f"duplicate_{name}", message, _later_rows(table, value, rows, f"({there}) DESC, "))
@@ -110,8 +110,8 @@ def plan(job: Job, source: SourceTable) -> None:
     rows = f"import_converted_{table.name} AS v LEFT JOIN public.{table.target} AS t ON {rules.same_key(table, 'v')}"
     rows += f" CROSS JOIN LATERAL (SELECT v.*, {', '.join(_times(table))}) AS w"
     action = "'insert'"
-    if job.scalar(f"SELECT EXISTS (SELECT FROM public.{table.target})"):
-        rows += f" JOIN rollout.{table.staged} AS s ON s.n = v.n"
+    if job.has_rows(table.target):
+        rows += f" JOIN rollout.{source.staged} AS s ON s.n = v.n"
         new = f"WHEN t.{quote(table.field(table.key[0]).column)} IS NULL THEN 'insert'"
         action = f"CASE {new} WHEN NOT ({_differs(source)}) THEN 'unchanged' {_choice(job, table)} END"
     job.temporary(
@@ -179,17 +179,17 @@ def write(job: Job, source: SourceTable) -> None:
     table = source.table
     values = rules.mapped(source)
     names = ", ".join(quote(name) for name in values)
-    rows = f"rollout.{table.staged} AS s JOIN import_plan_{table.name} AS w ON w.n = s.n"
+    rows = f"rollout.{source.staged} AS s JOIN import_plan_{table.name} AS w ON w.n = s.n"
     counts, actions = job.counts[table.name], job.actions[table.name]
     if "insert" in actions:
-        counts.inserted = job.execute(
+        counts.inserted += job.execute(
             f"INSERT INTO public.{table.target} ({names}) SELECT {', '.join(values.values())} FROM {rows}"
             " WHERE w.action = 'insert'"
         )
     if "update" in actions:
         _nudge(job, table)
         settings = ", ".join(f"{quote(name)} = {value}" for name, value in values.items())
-        counts.updated = job.execute(
+        counts.updated += job.execute(
             f"UPDATE public.{table.target} AS t SET {settings} FROM {rows}"
             f" WHERE w.action = 'update' AND {rules.same_key(table)}"
         )
@@ -210,8 +210,9 @@ def _nudge(job: Job, table: Table) -> None:
 def count(job: Job, source: SourceTable) -> None:
     """Count what became of the rows, apart from those that were written."""
     table, counts = source.table, job.counts[source.table.name]
-    counts.quarantined = quarantine.keep(job, source)
+    counts.quarantined += quarantine.keep(job, source)
     actions = job.actions[table.name]
-    job.kept[table.name] = actions.get("kept", 0)
-    counts.unchanged = actions.get("unchanged", 0) + job.kept[table.name]
-    counts.defaulted = int(job.scalar(f"SELECT count(*) FROM import_plan_{table.name} WHERE defaulted"))
+    kept = actions.get("kept", 0)
+    job.kept[table.name] = job.kept.get(table.name, 0) + kept
+    counts.unchanged += actions.get("unchanged", 0) + kept
+    counts.defaulted += int(job.scalar(f"SELECT count(*) FROM import_plan_{table.name} WHERE defaulted"))

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from datamigrations import identity, identity_plan, merge, people, preflight, quarantine, reconcile, rules, staging
+from datamigrations import (
+    identity,
+    identity_plan,
+    merge,
+    people,
+    pipeline,
+    preflight,
+    quarantine,
+    reconcile,
+    rules,
+    staging,
+)
 from datamigrations import job as jobs
 from datamigrations import source as sources
 from datamigrations.job import WRITE, ImportOptions, Job
@@ -17,8 +28,10 @@ from rollout.output import output
 from rollout.report import write_report
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from datamigrations.pipeline import Pipeline
     from datamigrations.source import Source, SourceTable
     from rollout.memory import Session
     from rollout.run import Run
@@ -71,22 +84,36 @@ def _import(session: Session, run: Run, options: ImportOptions) -> None:
             source.tables = {USERS.name: source.tables[USERS.name]}
         if options.retry_rejects:
             source.only = {name: quarantine.conditions(session.engine, one) for name, one in source.tables.items()}
-        rows = _stage(session, run, source, options.jobs)
-        tables = source.tables
+        with pipeline.begun(session, source, run, workers=options.jobs) as staged:
+            left_open = _stage(session, run, staged)
+            job = _change(session, run, options, staged, left_open)
+    if not options.dry_run:
+        written = {table.target: _written(job, table.name) for table in TABLES if table.name in source.tables}
+        with_users = dict.fromkeys(_WRITTEN_WITH_USERS, job.counts[USERS.name].inserted)
+        # Statistics of whole pages help no query.
+        small = {table.target: ", ".join(f.column for f in table.fields if not f.is_large) for table in TABLES[1:]}
+        jobs.finish(session, run, written | with_users | {"pagtive_user_map": job.mapped}, small)
+
+
+def _change(session: Session, run: Run, options: ImportOptions, staged: Pipeline, left_open: Mapping[str, int]) -> Job:
+    """Merge table after table, prove and commit; rows that are ``left_open`` are not counted as read."""
+    tables = staged.source.tables
     locks = dict.fromkeys(["tenants", "users", *_WRITTEN_WITH_USERS[1:], "pagtive_user_map"], WRITE)
     locks |= {table.target: WRITE for table in TABLES if table.name in tables}
     with jobs.change(session, run, locks, dry_run=options.dry_run) as connection:
-        job = Job(connection, run, options, tables)
+        job = Job(connection, run, options)
         rules.create_helpers(connection)
         quarantine.create(job)
-        for name, source_table in tables.items():
-            job.counts[name].read = rows[name]
+        for name, table in tables.items():
+            counts = job.counts[name]
             with run.step(f"merge {name}") as step:
-                _merge(job, source_table)
+                for part, rows in staged.parts(name):
+                    counts.read += rows - left_open.get(name, 0)
+                    _merge(job, part)
+                    job.parts[name].append(part)
+                reconcile.compare(job, table.table)
                 step.detail = say(
-                    "{rows} rows read, {quarantined} in quarantine",
-                    rows=rows[name],
-                    quarantined=job.counts[name].quarantined,
+                    "{rows} rows read, {quarantined} in quarantine", rows=counts.read, quarantined=counts.quarantined
                 )
         with run.step("reconcile"):
             _reconcile(job)
@@ -94,12 +121,7 @@ def _import(session: Session, run: Run, options: ImportOptions) -> None:
             if options.retry_rejects:
                 _note_left(job)
             job.tidy()
-    if not options.dry_run:
-        written = {table.target: _written(job, table.name) for table in TABLES if table.name in tables}
-        with_users = dict.fromkeys(_WRITTEN_WITH_USERS, job.counts[USERS.name].inserted)
-        # Statistics of whole pages help no query.
-        small = {table.target: ", ".join(f.column for f in table.fields if not f.is_large) for table in TABLES[1:]}
-        jobs.finish(session, run, written | with_users | {"pagtive_user_map": job.mapped}, small)
+    return job
 
 
 def _note_left(job: Job) -> None:
@@ -119,14 +141,20 @@ def _written(job: Job, name: str) -> int:
     return job.counts[name].inserted + job.counts[name].updated
 
 
-def _stage(session: Session, run: Run, source: Source, workers: int) -> dict[str, int]:
-    """Copy every table of the source into the staging area; return the rows of each."""
+def _stage(session: Session, run: Run, staged: Pipeline) -> dict[str, int]:
+    """Copy the source's tables into the staging area, at least as far as merging needs to begin.
+
+    Return how many rows of each table a retry leaves in quarantine as they are: it does not merge before all are there.
+    """
     with run.step("copy") as step:
-        rows = staging.load(session, source, run, workers=workers)
-        for name in source.only:
-            rows[name] -= quarantine.leave_open(session.own, source.tables[name])
-        step.detail = say("{rows} rows of {tables} table(s)", rows=sum(rows.values()), tables=len(rows))
-    return rows
+        rows = staged.wait_for_merge()
+        tables = staged.source.tables
+        left_open = {name: quarantine.leave_open(session.own, tables[name]) for name in staged.source.only}
+        rows -= sum(left_open.values())
+        step.detail = say("{rows} rows of {tables} table(s)", rows=rows, tables=len(tables))
+        if not staged.is_complete:
+            step.detail = say("{rows} rows; what is missing is copied while these are merged", rows=rows)
+    return left_open
 
 
 def _describe(source: Source, run: Run) -> None:
@@ -142,7 +170,7 @@ def _describe(source: Source, run: Run) -> None:
 
 
 def _merge(job: Job, source: SourceTable) -> None:
-    """Bring one table's rows to the target."""
+    """Bring the rows of one table, or of one part of it, to the target."""
     merge.convert(job, source)
     merge.reject(job, source)
     if source.table is USERS:
@@ -155,11 +183,11 @@ def _merge(job: Job, source: SourceTable) -> None:
     reconcile.remember_previous(job, source)
     merge.write(job, source)
     reconcile.record(job, source)
-    reconcile.compare(job, source)
+    reconcile.expect(job, source)
     merge.count(job, source)
     if source.table is LOGS:
         lost = f"SELECT count(*) FROM import_plan_{LOGS.name} WHERE project_id IS NOT NULL AND ref_project IS NULL"
-        job.run.result["logs_without_project"] = int(job.scalar(lost))
+        job.run.result["logs_without_project"] += int(job.scalar(lost))
 
 
 def _reconcile(job: Job) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,8 @@ class Abandoned(Exception):
 class Pipe:
     """A file for COPY TO to write and for COPY FROM to read, each in a thread of its own.
 
-    An error on one side ends the other. ``rows`` and ``bytes`` count what went in; ``error`` is what ended the writer.
+    An error on one side ends the other. ``rows`` and ``bytes`` count what went in; ``error`` is what ended the writer;
+    ``waited`` how many seconds the reader had nothing to read.
     """
 
     def __init__(self) -> None:
@@ -41,6 +43,7 @@ class Pipe:
         self.rows = -1
         self.bytes = 0
         self.error: BaseException | None = None
+        self.waited = 0.0
         self._chunks: queue.Queue[bytes | None] = queue.Queue(_CHUNKS)
         self._buffer: list[bytes] = []
         self._buffered = 0
@@ -74,10 +77,12 @@ class Pipe:
 
     def read(self, size: int = _CHUNK, /) -> bytes:  # noqa: ARG002 - psycopg2 sends whatever it is given
         """Give the next chunk, nothing at the end; raise where the writer failed, so that COPY FROM fails too."""
+        begin = time.monotonic()
         while not self._ended:
             with suppress(queue.Empty):
                 chunk = self._chunks.get(timeout=_WAIT_SECONDS)
                 self._ended = chunk is None
+                self.waited += time.monotonic() - begin
                 if chunk:
                     return chunk
             if self._abandoned.is_set() or self.error is not None:
@@ -140,7 +145,11 @@ def copy_out(raw: psycopg2.extensions.connection, query: str, pipe: Pipe) -> Non
 
 
 def copy_in(raw: psycopg2.extensions.connection, target: str, pipe: Pipe) -> int:
-    """Read the pipe into ``target`` (table and columns, as SQL); return the number of rows, not yet committed."""
+    """Read the pipe into ``target`` (table and columns, as SQL); return the number of rows, not yet committed.
+
+    The table was made in this transaction: once that is committed, its rows are in every snapshot, older ones too.
+    https://www.postgresql.org/docs/current/sql-copy.html (FREEZE)
+    """
     with raw.cursor() as cursor:
-        cursor.copy_expert(f"COPY {target} FROM STDIN (FORMAT binary)", pipe, _CHUNK)
+        cursor.copy_expert(f"COPY {target} FROM STDIN (FORMAT binary, FREEZE)", pipe, _CHUNK)
         return int(cursor.rowcount)

@@ -47,9 +47,9 @@ def accepted(table: Table, alias: str = "w") -> str:
     )
 
 
-def reject_by_rules(job: Job, table: Table, tests: Iterable[Rule]) -> int:
+def reject_by_rules(job: Job, source: SourceTable, tests: Iterable[Rule]) -> int:
     """Collect the rows for which any rule's predicate holds, with all their reasons; return how many."""
-    listed = list(tests)
+    table, listed = source.table, list(tests)
     codes = ", ".join(f"CASE WHEN {rule.predicate} THEN {literal(rule.code)} END" for rule in listed)
     messages = ", ".join(f"CASE WHEN {rule.predicate} THEN {literal(rule.message)} END" for rule in listed)
     return job.execute(
@@ -57,7 +57,7 @@ def reject_by_rules(job: Job, table: Table, tests: Iterable[Rule]) -> int:
         " ARRAY(SELECT DISTINCT c FROM unnest(f.codes) AS c WHERE c IS NOT NULL ORDER BY c),"
         " array_to_string(f.messages, '; ')"
         f" FROM (SELECT s.n, ARRAY[{codes}] AS codes, ARRAY[{messages}] AS messages"
-        f" FROM rollout.{table.staged} AS s JOIN import_converted_{table.name} AS w ON w.n = s.n"
+        f" FROM rollout.{source.staged} AS s JOIN import_converted_{table.name} AS w ON w.n = s.n"
         f" WHERE {' OR '.join(f'({rule.predicate})' for rule in listed)}) AS f"
     )
 
@@ -78,7 +78,7 @@ def keep(job: Job, source: SourceTable) -> int:
     return job.execute(
         "INSERT INTO rollout.quarantine (run_id, table_name, source_key, reasons, message, source_row)"
         f" SELECT :run_id, {literal(table.name)}, {key}, r.reasons, r.message, {_whole_row(source)}"
-        f" FROM import_rejected AS r JOIN rollout.{table.staged} AS s ON s.n = r.n"
+        f" FROM import_rejected AS r JOIN rollout.{source.staged} AS s ON s.n = r.n"
         f" WHERE r.table_name = {literal(table.name)} ORDER BY s.n",
         run_id=job.run.run_id,
     )
@@ -129,7 +129,7 @@ def leave_open(own: Connection, source: SourceTable) -> int:
     rivals = f"SELECT plain FROM {_plain(source, 'reasons && ARRAY[' + _RIVALS + ']')}"
     first = _PLAIN.format(key=texts[source.table.key[0]])
     query = (
-        f"DELETE FROM rollout.{source.table.staged} AS s"
+        f"DELETE FROM rollout.{source.staged} AS s"
         f" WHERE {_key(texts)} NOT IN ({mine}) AND coalesce({first}, '') NOT IN ({rivals})"
     )
     return own.execute(text(query)).rowcount
@@ -163,13 +163,10 @@ def resolve(job: Job) -> None:
     A whole import has read every row there is, under whatever key.
     """
     whole = job.options.limit_users is None and not job.options.retry_rejects
-    for name, source in job.sources.items():
-        key = _key({column: _as_text(source, column) for column in source.table.key})
-        read = (
-            ""
-            if whole
-            else f" AND {_HAS_KEY} AND q.source_key IN (SELECT {key} FROM rollout.{source.table.staged} AS s)"
-        )
+    for name, parts in job.parts.items():
+        key = _key({column: _as_text(parts[0], column) for column in parts[0].table.key})
+        keys = " UNION ALL ".join(f"SELECT {key} FROM rollout.{part.staged} AS s" for part in parts)
+        read = "" if whole else f" AND {_HAS_KEY} AND q.source_key IN ({keys})"
         job.execute(
             "UPDATE rollout.quarantine AS q SET resolved_by = :run_id"
             f" WHERE q.table_name = {literal(name)} AND q.resolved_by IS NULL AND q.run_id <> :run_id{read}",

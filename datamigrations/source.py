@@ -64,7 +64,8 @@ class Staged:
 class SourceTable:
     """One table of the import as this source has it: staged columns by name, its size, and how many rows it may have.
 
-    ``lacking``: optional columns that it does not have; ``ignored``: columns that are not imported.
+    ``lacking``: optional columns that it does not have; ``ignored``: columns that are not imported. ``part`` of
+    ``parts``: where its rows are staged and merged in several tables, the one that this is about.
     """
 
     table: Table
@@ -74,6 +75,13 @@ class SourceTable:
     bytes: int
     lacking: tuple[str, ...]
     ignored: tuple[str, ...]
+    part: int = 0
+    parts: int = 1
+
+    @property
+    def staged(self) -> str:
+        """The staging table, in the schema ``rollout``."""
+        return f"staged_{self.table.name}" + (f"_{self.part}" if self.parts > 1 else "")
 
     def has(self, name: str) -> bool:
         """Tell whether the source has this (optional) column."""
@@ -126,25 +134,23 @@ class Source:
         self._snapshot = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
 
     @contextmanager
-    def session(self) -> Iterator[psycopg2.extensions.connection]:
-        """Yield psycopg2's connection of a new session that sees this snapshot (usable in another thread)."""
+    def session(self, table: str) -> Iterator[psycopg2.extensions.connection]:
+        """Yield psycopg2's connection of a new session that sees this snapshot (usable in another thread).
+
+        Raises ``DatabaseUnavailable``, also where the snapshot is gone; ``table`` is what it is for.
+        """
         with pipe.session(self.connection.engine) as fresh:
             connection = fresh.execution_options(**_OPTIONS)
-            connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT {literal(self._snapshot)}")
-            _pin(connection)
+            try:
+                connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT {literal(self._snapshot)}")
+                _pin(connection)
+            except DBAPIError as error:
+                raise _gone(table, error) from error
             yield raw_connection(connection)
 
-    def query(self, name: str, part: int = 0, parts: int = 1) -> str:
-        """Return the SELECT that yields a table's staged columns, in their order, or one of several parts of its rows.
-
-        Rows of one key (of one project, for details) are in the same part.
-        """
-        source = self.tables[name]
+    def query(self, source: SourceTable, condition: str) -> str:
+        """Return the SELECT that yields a table's staged columns, in their order, of rows (``s``) that are meant."""
         columns = ", ".join(f"{column.expression} AS {quote(key)}" for key, column in source.columns.items())
-        key = f"hashtext(s.{quote(source.table.key[0])}::text)"
-        condition = f"(coalesce({key}, 0) & 2147483647) % {parts} = {part}" if parts > 1 else "true"
-        if name in self.only:
-            condition = self.only[name][part]()
         return f"SELECT {columns} FROM {self._rows(source.table)} AS s WHERE {condition}"
 
     def count(self, name: str) -> int:
@@ -230,18 +236,20 @@ def _pin(connection: Connection) -> None:
 
 def unreadable(table: str, error: BaseException) -> PreflightFailed | DatabaseUnavailable:
     """Say why a source table cannot be read; a server that went away is told from a right that is missing."""
-    reason = first_line(error)
     state = sqlstate(error)
     if state is None or state.startswith(("08", "57P")):
-        return DatabaseUnavailable(
-            say("the source went away while {table} was read: {reason}", table=table, reason=reason),
-            hint=say(
-                "Check that the server of {key} runs, then run this again; the target is as it was.", key=SOURCE_KEY
-            ),
-        )
+        return _gone(table, error)
     return PreflightFailed(
-        say("table {table} of the source cannot be read: {reason}", table=table, reason=reason),
+        say("table {table} of the source cannot be read: {reason}", table=table, reason=first_line(error)),
         hint=say("Mend what the server names; the user of {key} needs SELECT on its tables.", key=SOURCE_KEY),
+    )
+
+
+def _gone(table: str, error: BaseException) -> DatabaseUnavailable:
+    """Return the error for a source that went away."""
+    return DatabaseUnavailable(
+        say("the source went away while {table} was read: {reason}", table=table, reason=first_line(error)),
+        hint=say("Check that the server of {key} runs, then run this again; the target is as it was.", key=SOURCE_KEY),
     )
 
 

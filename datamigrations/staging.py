@@ -1,55 +1,81 @@
 """The staging area: source rows as they came, in UNLOGGED tables of the schema ``rollout``.
 
-They are filled and committed before the transaction that touches the target, so that its locks are held for the merge
-only; a run takes them away at its end, or, where it was killed, the next one at its beginning. Large values are
-compressed once: they keep the form they get here when they move on. And they are hashed once, here, while they are at
-hand (columns ``h_…``): merge and reconciliation need not read them again.
-https://www.postgresql.org/docs/current/storage-toast.html
+Each is filled and committed on its own, outside of the transaction that touches the target. COPY freezes the rows: the
+transaction sees them although its snapshot may be older. A run takes the tables away at its end, or, where it was
+killed, the next one at its beginning. Large values are compressed once: they keep the form they get here when they move
+on. And they are hashed once, here, while they are at hand (columns ``h_…``): merge and reconciliation need not read
+them again.
+https://www.postgresql.org/docs/current/storage-toast.html, sql-copy.html (FREEZE)
 """
 
 from __future__ import annotations
 
 import threading
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg2
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from datamigrations import rules
 from datamigrations.pipe import Pipe, copy_in, copy_out, session, take_time
 from datamigrations.source import unreadable
-from rollout import interrupt
 from rollout.database import first_line, quote, raw_connection
-from rollout.errors import UNTOUCHED, Interrupted, MigrationFailed, ReconciliationFailed, RolloutError
+from rollout.errors import UNTOUCHED, MigrationFailed, RolloutError
 from rollout.messages import say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Connection, Engine
 
     from datamigrations.source import Source, SourceTable
-    from rollout.memory import Session
-    from rollout.run import Run
 
 _SCHEMA = "rollout"
 _LARGE_TYPES = ("text", "jsonb", "bytea")
-_POLL_SECONDS = 0.2
+
+# Every part costs the source a scan of the whole table, though not of its large values.
 _SPLIT_BYTES = 32 << 20
+_MOST_PARTS = 4
+_ROWS_OF_A_PART = 1 << 40
+"""Where the numbers of the next part's rows begin."""
 
 
 @dataclass
-class _Part:
-    """One COPY: a table, or one of ``parts`` parts of it."""
+class Part:
+    """What goes into one staging table: the rows of one condition after the other's, each through a pipe of its own.
 
-    name: str
-    part: int = 0
-    parts: int = 1
-    pipe: Pipe = field(default_factory=Pipe)
+    ``definition``: the statements that make the table. ``seconds``: how long the copying took.
+    """
+
+    source: SourceTable
+    definition: list[str]
+    conditions: list[Callable[[], str]]
+    pipes: list[Pipe] = field(init=False)
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Make the pipes."""
+        self.pipes = [Pipe() for _ in self.conditions]
+
+    @property
+    def name(self) -> str:
+        """The table's name in reports."""
+        return self.source.table.name
+
+    @property
+    def rows(self) -> int:
+        """How many rows have come so far."""
+        return sum(max(pipe.rows, 0) for pipe in self.pipes)
+
+    def abandon(self) -> None:
+        """Make the copying stop where it is."""
+        for pipe in self.pipes:
+            pipe.abandon()
 
 
 @contextmanager
@@ -80,22 +106,29 @@ def _drop(own: Connection) -> None:
         own.exec_driver_sql(f"DROP TABLE IF EXISTS {quote(_SCHEMA, table)}")
 
 
-def create(own: Connection, source: SourceTable) -> None:
-    """Create one staging table: ``n`` numbers the rows, ``h_…`` hash the large values, the others are the source's."""
-    columns = [f"{quote(name)} {column.type}" for name, column in source.columns.items()]
+def _definition(own: Connection, source: SourceTable) -> list[str]:
+    """Return what makes one staging table: ``n`` numbers the rows, ``h_…`` hash the large values, more is the source's.
+
+    No two rows of a source table have the same number.
+    """
+    first = source.part * _ROWS_OF_A_PART + 1
+    columns = [f"n bigint GENERATED ALWAYS AS IDENTITY (START WITH {first})"]
+    columns += [f"{quote(name)} {column.type}" for name, column in source.columns.items()]
     columns += [
         f"{quote(rules.hash_column(name))} bigint GENERATED ALWAYS AS ({rules.large_hash(quote(name))}) STORED"
         for name in rules.hashed(source)
     ]
-    relation = quote(_SCHEMA, source.table.staged)
-    own.exec_driver_sql(
-        f"CREATE UNLOGGED TABLE {relation} (n bigint GENERATED ALWAYS AS IDENTITY, {', '.join(columns)})"
-        " WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false)"
-    )
-    own.exec_driver_sql(f"ALTER TABLE {relation} ALTER n SET STATISTICS 10")
+    relation = quote(_SCHEMA, source.staged)
+    settings = "autovacuum_enabled = false, toast.autovacuum_enabled = false"
     large = [quote(name) for name, column in source.columns.items() if column.type in _LARGE_TYPES]
-    for storage in _storage(own, source):
-        own.exec_driver_sql(f"ALTER TABLE {relation} " + ", ".join(f"ALTER {name} {storage}" for name in large))
+    return [
+        f"CREATE UNLOGGED TABLE {relation} ({', '.join(columns)}) WITH ({settings})",
+        f"ALTER TABLE {relation} ALTER n SET STATISTICS 10",
+        *(
+            f"ALTER TABLE {relation} " + ", ".join(f"ALTER {name} {storage}" for name in large)
+            for storage in _storage(own, source)
+        ),
+    ]
 
 
 def _storage(own: Connection, source: SourceTable) -> list[str]:
@@ -118,106 +151,75 @@ def _storage(own: Connection, source: SourceTable) -> list[str]:
     ]
 
 
-def load(owner: Session, source: Source, run: Run, *, workers: int) -> dict[str, int]:
-    """Stage every table of the source, ``workers`` COPYs at a time; return how many rows each has.
+def parts_of(source: Source, name: str, own: Connection) -> Iterator[Part]:
+    """Yield the parts of a table: one, or several where it is large; what is read again on its own is one."""
+    table = source.tables[name]
+    again = source.only.get(name)
+    count = min(_MOST_PARTS, -(-table.bytes // _SPLIT_BYTES)) if table.table.divisible and again is None else 1
+    for number in range(max(count, 1)):
+        part = replace(table, part=number, parts=max(count, 1))
+        yield Part(part, _definition(own, part), again if again is not None else [partial(_share, part)])
 
-    Holds a few megabytes a worker, and one row. Raises ``DatabaseUnavailable`` where the source goes away,
-    ``MigrationFailed`` where the target does not take the rows, ``Interrupted``.
+
+def _share(source: SourceTable) -> str:
+    """Return the condition that a row (``s``) is in this part of its table.
+
+    Rows of one key (of one project, for details), however it is written, are in the same part.
     """
-    for table in source.tables.values():
-        create(owner.own, table)
-    parts = _parts(source, workers)
-    rows = dict.fromkeys(source.tables, 0)
-    with ExitStack() as stack:
-        # SIGTERM becomes KeyboardInterrupt, as Ctrl-C is; the connection that is watched has nothing to cancel.
-        stack.enter_context(interrupt.cancelling(raw_connection(owner.own)))
-        pool = stack.enter_context(ThreadPoolExecutor(workers))
-        futures = {pool.submit(_copy, source, part, owner.engine): part for part in parts}
-        try:
-            _wait(futures, source, run)
-        except KeyboardInterrupt:
-            raise Interrupted(database=UNTOUCHED) from None
-        finally:
-            for future, part in futures.items():
-                future.cancel()
-                part.pipe.abandon()
-        for future, part in futures.items():
-            rows[part.name] += future.result()
-    for name in {part.name for part in parts if part.parts > 1 and part.name not in source.only}:
-        _complete(source, name, rows[name])
-    for table in source.tables.values():
-        owner.own.exec_driver_sql(f"ANALYZE {quote(_SCHEMA, table.table.staged)} (n)")
-    return rows
+    if source.parts == 1:
+        return "true"
+    column = "s." + quote(source.table.key[0])
+    native = source.columns[source.table.key[0]].type == "uuid"
+    key = f"uuid_hash({column})" if native else f'hashtext(lower({column}::text COLLATE "C"))'
+    return f"(coalesce({key}, 0) & 2147483647) % {source.parts} = {source.part}"
 
 
-def _parts(source: Source, workers: int) -> list[_Part]:
-    """Divide the work, the largest tables first; one worker's share of a large table is a part of its own."""
-    parts: list[_Part] = []
-    for name, table in sorted(source.tables.items(), key=lambda item: -item[1].bytes):
-        count = workers if table.bytes > _SPLIT_BYTES else 1
-        if name in source.only:
-            count = len(source.only[name])
-        parts += [_Part(name, part, count) for part in range(count)]
-    return parts
-
-
-def _complete(source: Source, name: str, rows: int) -> None:
-    """Check that the parts of a table make up the whole; raise ``ReconciliationFailed``."""
-    whole = source.count(name)
-    if rows != whole:
-        raise ReconciliationFailed(
-            say("{rows} rows of {table} were staged, the source has {whole}", table=name, rows=rows, whole=whole),
-            hint=say("Run this again with one job; nothing of the target was touched."),
-            database=UNTOUCHED,
-        )
-
-
-def _wait(futures: dict[Future[int], _Part], source: Source, run: Run) -> None:
-    """Wait for all, telling how far they are; raise the first failure."""
-    pending: set[Future[int]] = set(futures)
-    ended: set[str] = set()
-    while pending:
-        done, pending = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_EXCEPTION)
-        for name, table in source.tables.items():
-            parts = {future: part for future, part in futures.items() if part.name == name}
-            here = sum(max(part.pipe.rows, 0) for part in parts.values())
-            if here and name not in ended:
-                run.listener.progress(f"copy {name}", here, table.rows, "rows")
-            if all(future.done() for future in parts):
-                ended.add(name)
-        run.listener.progress("copy", sum(part.pipe.bytes for part in futures.values()), None, "bytes")
-        for future in done:
-            future.result()
-
-
-def _copy(source: Source, part: _Part, engine: Engine) -> int:
+def copy(source: Source, part: Part, engine: Engine) -> int:
     """Copy one part, on a session of its own on both sides; return the number of rows."""
-    table = source.tables[part.name]
-    columns = ", ".join(quote(name) for name in table.columns)
-    with source.session() as there, session(engine) as here:
+    begin = time.monotonic()
+    rows = 0
+    with source.session(part.name) as there, session(engine) as here:
         take_time(here)
-        raw = raw_connection(here)
-        query = source.query(part.name, part.part, part.parts)
-        writer = threading.Thread(target=copy_out, args=(there, query, part.pipe), daemon=True)
-        writer.start()
         try:
-            rows = copy_in(raw, f"{quote(_SCHEMA, table.table.staged)} ({columns})", part.pipe)
-            raw.commit()
-        except psycopg2.Error as error:
-            raise _failed(part, error) from error
-        finally:
-            part.pipe.abandon()
-            if writer.is_alive():
-                with suppress(psycopg2.Error):
-                    there.cancel()
-            writer.join()
+            for statement in part.definition:
+                here.exec_driver_sql(statement)
+            for condition, pipe in zip(part.conditions, part.pipes, strict=True):
+                rows += _pass_on(source.query(part.source, condition()), there, part, pipe, raw_connection(here))
+            here.exec_driver_sql(f"ANALYZE {quote(_SCHEMA, part.source.staged)} (n)")
+            here.commit()
+        except DBAPIError as error:
+            raise _not_staged(part, error) from error
+    part.seconds = time.monotonic() - begin
     return rows
 
 
-def _failed(part: _Part, error: psycopg2.Error) -> RolloutError:
-    """Say which side failed, and why."""
-    if part.pipe.error is not None:
-        return unreadable(part.name, part.pipe.error)
+def _pass_on(
+    query: str,
+    there: psycopg2.extensions.connection,
+    part: Part,
+    pipe: Pipe,
+    here: psycopg2.extensions.connection,
+) -> int:
+    """Copy the rows of one query into a part's table; return how many."""
+    columns = ", ".join(quote(name) for name in part.source.columns)
+    writer = threading.Thread(target=copy_out, args=(there, query, pipe), daemon=True)
+    writer.start()
+    try:
+        return copy_in(here, f"{quote(_SCHEMA, part.source.staged)} ({columns})", pipe)
+    except psycopg2.Error as error:
+        if pipe.error is not None:
+            raise unreadable(part.name, pipe.error) from error
+        raise _not_staged(part, error) from error
+    finally:
+        pipe.abandon()
+        if writer.is_alive():
+            with suppress(psycopg2.Error):
+                there.cancel()
+        writer.join()
+
+
+def _not_staged(part: Part, error: DBAPIError | psycopg2.Error) -> RolloutError:
+    """Return the error for a target that did not take the rows."""
     return MigrationFailed(
         say("the rows of {table} could not be staged: {reason}", table=part.name, reason=first_line(error)),
         hint=say("Nothing of the target was touched; mend what the server names, then run this again."),

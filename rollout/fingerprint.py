@@ -79,6 +79,10 @@ class Fingerprint:
         """Return the fingerprint of a count and a sum of hashes."""
         return cls(int(rows), format(int(total) % 2**96, "024x"))
 
+    def __add__(self, other: Fingerprint) -> Fingerprint:
+        """Return the fingerprint of both contents together."""
+        return self.of(self.rows + other.rows, int(self.digest, 16) + int(other.digest, 16))
+
 
 def pin_settings(connection: Connection) -> None:
     """Pin, for this transaction, the settings that the text of values depends on.

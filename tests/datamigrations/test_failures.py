@@ -31,7 +31,7 @@ WAITING = (
     " WHERE l.locktype = 'advisory' AND l.objid = 20261124 AND NOT l.granted AND d.datname = current_database()"
 )
 
-STAGED = "SELECT count(*) FROM pg_class WHERE relnamespace = 'rollout'::regnamespace AND relname ~ '^staged_[a-z_]+s$'"
+STAGED = "SELECT count(*) FROM pg_tables WHERE schemaname = 'rollout' AND tablename ~ '^staged_'"
 
 
 def some_rows(source):
