@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from datamigrations import quarantine, reconcile, usernames
+from datamigrations import belongings, quarantine, reconcile, usernames
 from datamigrations.job import KEEP, SOURCE
 from datamigrations.mapping import USERS
 from datamigrations.sqltext import literal
-from rollout.database import quote
 
 if TYPE_CHECKING:
     from datamigrations.job import Job
@@ -39,24 +38,6 @@ _ROLE = "CASE w.role WHEN 'verified' THEN 'user' ELSE w.role END"
 _VERIFIED = (
     "coalesce(w.email_verified ~ '^[0-9]{4,}-' OR lower(w.email_verified) IN ('true', 't', '1', 'infinity'), false)"
 )
-
-_ACCOUNTS = """
-INSERT INTO public.user_accounts (user_id, type, provider, provider_account_id, is_primary, is_verified,
-                                  provider_profile)
-SELECT p.user_id, CASE WHEN p.open_id IS NULL THEN 'email' ELSE 'oauth' END,
-       CASE WHEN p.open_id IS NULL THEN 'email' ELSE 'feishu' END, coalesce(p.open_id, p.email), true, true,
-       CASE WHEN p.open_id IS NOT NULL THEN jsonb_build_object('open_id', p.open_id, 'union_id', NULL) END
-FROM import_people AS p WHERE p.matched_by = 'created' AND coalesce(p.open_id, p.email) IS NOT NULL
-"""
-
-# What belongs to a new user, and the columns by which an edit of it shows.
-BELONGINGS = {
-    "profiles": ("full_name", "verification_status", "avatar_url"),
-    "workspace_mappings": ("workspace_id", "workspace_type"),
-    "user_roles": ("role_id",),
-    "user_credits": ("credits_weekly", "credits_remaining", "credits_purchased", "total_credits_used"),
-    "user_accounts": ("type", "provider", "provider_account_id", "is_primary", "is_verified"),
-}
 
 
 def new_users(source: SourceTable, tenant_id: str) -> dict[str, str]:
@@ -111,7 +92,7 @@ def _tenant(job: Job) -> str:
         code=code,
     )
     if made is not None:
-        _record(job, "tenants", "t.id::text", ("name", "tenant_code"), f"t.id = {literal(made)}::uuid")
+        belongings.record(job, "tenants", "t.id::text", ("name", "tenant_code"), f"t.id = {literal(made)}::uuid")
     return str(made or job.scalar("SELECT id::text FROM public.tenants WHERE tenant_code = :code", code=code))
 
 
@@ -133,58 +114,12 @@ def _create(job: Job, source: SourceTable) -> int:
     job.counts[USERS.name].defaulted = int(
         job.scalar(f"SELECT count(*) FROM {rows} WHERE w.created_at IS NULL OR w.updated_at IS NULL")
     )
-    _record(job, "users", "t.id::text", NEW_USER)
+    belongings.record(job, "users", "t.id::text", NEW_USER)
     reconcile.same_content(
         job, USERS.name, f"SELECT {reconcile.content(values)} AS content FROM {rows}", reconcile.recorded(job, "users")
     )
-    _create_belongings(job, source, tenant_id)
+    belongings.create(job, source, tenant_id)
     return inserted
-
-
-def _create_belongings(job: Job, source: SourceTable, tenant_id: str) -> None:
-    """Insert profiles, workspaces, roles, credits and sign-in accounts of the new users.
-
-    Rows that a trigger on ``users`` has made already stay as it made them.
-    """
-    image = ("avatar_url", "w.image") if source.has("image") else ("bio", "NULL")
-    job.execute(
-        f"INSERT INTO public.profiles (user_id, full_name, verification_status, {image[0]})"
-        f" SELECT m.user_id, w.name, 'UNVERIFIED', {image[1]}"
-        " FROM import_names AS m JOIN import_converted_users AS w ON w.n = m.n ON CONFLICT (user_id) DO NOTHING"
-    )
-    job.execute(
-        "INSERT INTO public.workspace_mappings (user_id, workspace_id, workspace_type)"
-        " SELECT u.id, u.workspace_id, 'user' FROM import_names AS m JOIN public.users AS u ON u.id = m.user_id"
-        " ON CONFLICT (user_id) DO NOTHING"
-    )
-    job.execute(
-        "INSERT INTO public.user_roles (user_id, role_id)"
-        " SELECT m.user_id, r.id FROM import_names AS m, ("
-        "  SELECT id FROM public.roles WHERE name = 'User' AND (tenant_id = CAST(:tenant AS uuid) OR tenant_id IS NULL)"
-        "  ORDER BY tenant_id NULLS LAST, created_at, id LIMIT 1) AS r ON CONFLICT (user_id, role_id) DO NOTHING",
-        tenant=tenant_id,
-    )
-    job.execute(
-        "INSERT INTO public.user_credits (user_id) SELECT user_id FROM import_names ON CONFLICT (user_id) DO NOTHING"
-    )
-    job.run.result["accounts_created"] = job.execute(_ACCOUNTS)
-    for table, columns in BELONGINGS.items():
-        key = "t.user_id::text || ',' || t.role_id" if table == "user_roles" else "t.user_id::text"
-        key = "t.id::text" if table == "user_accounts" else key
-        _record(job, table, key, columns, "t.user_id = m.user_id")
-
-
-def _record(job: Job, table: str, key: str, columns: tuple[str, ...], condition: str = "t.id = m.user_id") -> None:
-    """Record rows that belong to the new users (``m``) as inserted by this run."""
-    hashed = reconcile.content({column: f"t.{quote(column)}" for column in columns})
-    rows = f"public.{table} AS t" + (
-        " JOIN import_names AS m ON " + condition if "m." in condition else f" WHERE {condition}"
-    )
-    job.execute(
-        "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, content)"
-        f" SELECT :run_id, {literal(table)}, {key}, 'insert', {hashed} FROM {rows}",
-        run_id=job.run.run_id,
-    )
 
 
 def _plan(job: Job) -> None:

@@ -10,15 +10,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from datamigrations import job as jobs
 from datamigrations import quarantine, reconcile
+from datamigrations.belongings import BELONGINGS
 from datamigrations.mapping import TABLES, USERS
-from datamigrations.people import BELONGINGS, NEW_USER, SEEN, TAKEN_OVER
+from datamigrations.people import NEW_USER, SEEN, TAKEN_OVER
 from datamigrations.quarantine import COMMAND
 from datamigrations.sqltext import literal
 from rollout import memory
-from rollout.database import quote
+from rollout.database import first_line, quote
 from rollout.errors import UNTOUCHED, RollbackFailed
 from rollout.messages import say
 from rollout.report import write_report
@@ -55,6 +57,12 @@ _UPDATED = {
 }
 _JSON = {table.target: reconcile.json_columns(table) for table in TABLES[1:]}
 _TOUCHED = {table.target: table.updated for table in TABLES if table is not USERS and table.updated}
+
+# A row that somebody deleted, and a later import brought again as it was, is that import's.
+_WRITTEN_LATER = """
+EXISTS (SELECT FROM rollout.import_changes AS o WHERE o.table_name = c.table_name AND o.row_key = c.row_key
+        AND o.id > c.id AND o.run_id <> c.run_id)
+"""
 
 _FOREIGN_KEYS = """
 SELECT c.conrelid::regclass::text AS child, n.nspname = 'public' AS ours, k.relname AS name, a.attname AS column,
@@ -169,13 +177,14 @@ class Undo:
         return f"c.run_id = {run_id} AND c.table_name = {literal(table)} AND c.action = {literal(action)}"
 
     def edited(self) -> dict[str, int]:
-        """Count the rows of each table that were edited since the run."""
+        """Count the rows of each table that were edited since the run, or written by a later one."""
         counts = {}
         for table in self.tables:
             contents = {"insert": _CONTENTS[table]} | ({"update": _UPDATED[table][0]} if table in _UPDATED else {})
             counts[table] = sum(
                 self._count(
-                    f"SELECT count(*) FROM {self._changed(table, action)} AND {content} IS DISTINCT FROM c.content"
+                    f"SELECT count(*) FROM {self._changed(table, action)}"
+                    f" AND ({content} IS DISTINCT FROM c.content OR {_WRITTEN_LATER})"
                 )
                 for action, content in contents.items()
             )
@@ -207,7 +216,17 @@ class Undo:
         """Restore what was updated and delete what was inserted; return how many rows of each table."""
         counts = {}
         for table in self.tables:
-            restored = self._restore(table) if table in _UPDATED else 0
+            try:
+                restored = self._restore(table) if table in _UPDATED else 0
+            except IntegrityError as error:
+                raise RollbackFailed(
+                    say(
+                        "what {table} had before the run is in the way of newer rows: {reason}",
+                        table=table,
+                        reason=first_line(error),
+                    ),
+                    hint=say("Take back later imports first; remove what is left, or keep the import."),
+                ) from error
             deleted = self._execute(
                 f"DELETE FROM public.{quote(table)} AS t USING rollout.import_changes AS c"
                 f" WHERE {_key(table)} = c.row_key AND {self._of_run(table, 'insert')}"

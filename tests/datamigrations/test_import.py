@@ -12,7 +12,7 @@ from datamigrations.pipe import Pipe
 from rollout.run import Run, Silent
 from rollout.sample_data.pagtive import fill_pagtive
 from tests.fixtures.legacy import picture
-from tests.fixtures.pagtive import FLAVOURS, TARGETS, figures, imported, uid
+from tests.fixtures.pagtive import FLAVOURS, TARGETS, attempt_import, figures, imported, uid
 from tests.fixtures.tiers import tried_once
 from tests.fixtures.upgraded import USERS, connected
 
@@ -417,3 +417,15 @@ def test_parts_bring_the_same_as_the_whole(settings, source_server, monkeypatch)
     assert split.result["tables"] == whole.result["tables"]
     assert split.result["reasons"] == whole.result["reasons"]
     assert split.result["logs_without_project"] == whole.result["logs_without_project"]
+
+
+@pytest.mark.parametrize("table", tried_once(["user_accounts", "profiles", "workspace_mappings", "user_credits"]))
+def test_what_belongs_to_a_new_user_and_does_not_arrive(settings, source, target, table):
+    """A trigger that drops it: the import does not balance, and nothing is changed."""
+    source.user(1, email="a@x.example")
+    target.run("CREATE FUNCTION drop_it() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$")
+    target.run(f"CREATE TRIGGER zz BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION drop_it()")
+    run = attempt_import(settings)
+    assert (run.exit_code, run.database) == (10, "rolled back"), run.error
+    assert run.error.message == f"1 new users have no row in {table}"
+    assert target.one("SELECT count(*) FROM pagtive_user_map") == 0

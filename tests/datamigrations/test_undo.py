@@ -255,3 +255,35 @@ def test_a_trigger_that_meddles_with_the_undo(settings, source, target_server, q
     run = attempt(settings, second.run_id)
     assert (run.exit_code, run.database) == (12, "rolled back")
     assert before.differences(picture(target_server)) == []
+
+
+def test_a_row_that_a_later_import_brought_again(settings, source, target):
+    """It is that import's: the earlier one is taken back after it, and then all is gone."""
+    user = source.user(1)
+    first, second = source.project(1, user), source.project(2, user)
+    before = target.contents()
+    earlier = imported(settings)
+    target.run("DELETE FROM pagtive_projects WHERE id = %s", first)
+    later = imported(settings)
+    assert "pagtive_projects (1)" in refused(attempt(settings, earlier.run_id))
+    assert undone(settings, later.run_id).result["tables"]["pagtive_projects"] == {"deleted": 1, "restored": 0}
+    assert target.run("SELECT id::text FROM pagtive_projects") == [(second,)]
+    undone(settings, earlier.run_id)
+    assert target.contents() == before
+
+
+def test_an_old_value_that_another_row_has_now(settings, source, target):
+    """A code that the run changed, and a later import gave to another row: that one goes first."""
+    source.user(1)
+    source.code(1, "X")
+    imported(settings)
+    source.run("UPDATE invitation_codes SET code = 'Z'")
+    source.code(2, "X")
+    run = imported(settings)
+    later = imported(settings)
+    failed = attempt(settings, run.run_id)
+    assert (failed.exit_code, failed.database) == (12, "rolled back")
+    assert "uq_pagtive_invitation_codes_code" in str(failed.error.message)
+    undone(settings, later.run_id)
+    undone(settings, run.run_id)
+    assert target.run("SELECT code FROM pagtive_invitation_codes") == [("X",)]
