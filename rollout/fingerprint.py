@@ -29,18 +29,21 @@ _SEED = 0x0DDBA115EED
 _NULL = r"E'\x01NULL e5b6c1d0f7a24c3e\x02'"
 """What stands for NULL: no value of anybody's."""
 
-# Types of which equal values are equal bytes, and their own hash functions, by oid (pg_type): function, cast, and what
-# stands for NULL. Faster than their text: writing out a timestamp costs more than all else. Moments are hashed in UTC.
-_WHOLE = ("hashint8extended", "::int8", "-6917529027641081857")
-_MOMENT = ("timestamp_hash_extended", "::timestamp", "'2873-11-05 03:14:15.926535'")
+# Types of which equal values are equal bytes, and their own hash functions, by oid (pg_type); NULL has a stand-in.
+# Faster than their text: writing out a timestamp costs more than all else. What has eight bytes is hashed twice: the
+# server folds its halves into one another first, so that -1 and 4294967295 would be the same. A moment that is moved
+# folds otherwise; in an array it need not become some zone's time first; at the ends of time it is moved inwards.
+_WHOLE = "hashint8extended(coalesce({x}::int8, -6917529027641081857), {seed})"
+_MOVED = "CASE WHEN {x} < '2000-01-01' THEN {x} + interval '1:02:03.456789' ELSE {x} - interval '1:02:03.456789' END"
+_MOMENT = f"hash_array_extended(ARRAY[{{x}}, {_MOVED}], {{seed}})"
 _NATIVE = {
-    16: ("hashint4extended", "::int4", "-8675309"),  # bool
-    20: _WHOLE,
+    16: "hashint4extended(coalesce({x}::int4, -8675309), {seed})",  # bool
+    20: _WHOLE.format(x="{x}", seed="hashint4extended(coalesce(({x} >> 32)::int4, -8675309), {seed})"),
     21: _WHOLE,
     23: _WHOLE,
     1114: _MOMENT,
     1184: _MOMENT,
-    2950: ("uuid_hash_extended", "", "'5b0e1c53-2a8f-4a8e-9c6d-7f1e2d3c4b5a'"),
+    2950: "uuid_hash_extended(coalesce({x}, '5b0e1c53-2a8f-4a8e-9c6d-7f1e2d3c4b5a'), {seed})",
 }
 
 # Types of which the cast to text is what their output function writes: bytea name text oid json xml float4 float8 inet
@@ -104,8 +107,7 @@ def row_hash(columns: Sequence[tuple[str, int]]) -> str:
     hashed = str(_SEED)
     for name, kind in columns:
         if kind in _NATIVE:
-            function, cast, null = _NATIVE[kind]
-            hashed = f"{function}(coalesce({name}{cast}, {null}), {hashed})"
+            hashed = _NATIVE[kind].format(x=name, seed=hashed)
         else:
             # "C": a collation that calls two texts equal would give them one hash.
             value = name if kind in _CAST else f"ROW({name})"

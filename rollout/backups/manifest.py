@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rollout.catalog import Catalog
 
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass
