@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from rollout import databases, roles
+from rollout import databases, roles, scratch
 from rollout.database import first_line
 from rollout.errors import DatabaseUnavailable, PartialChange, RestoreFailed
 from rollout.findings import WARNING, Finding
@@ -41,7 +41,8 @@ def granted_again(admin: Connection, manifest: Manifest) -> list[str]:
 def swap(settings: Settings, run: Run, there: Place, manifest: Manifest, plan: RestorePlan) -> None:
     """Swap the names; where the answer is lost, look what they are. Raises ``RestoreFailed``, ``PartialChange``."""
     ours, others = _gone(there.admin, manifest)
-    then = [databases.comment_on(there.admin, plan.dbname, manifest.database), *roles.grants(there.admin, ours)]
+    comment = databases.comment_on(there.admin, plan.dbname, scratch.without_mark(manifest.database))
+    then = [comment, *roles.grants(there.admin, ours)]
     run.findings += [_not_granted(databases.typed(f"{one};")) for one in roles.grants(there.admin, others)]
     try:
         databases.swap(there.engine, plan.renames, lock_timeout=settings.lock_timeout, then=then)

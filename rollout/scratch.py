@@ -1,7 +1,8 @@
 """Databases that we make beside others: where, from the first moment marked as ours, dropped again whatever happens.
 
 Only ``kill -9`` of us, or a server that goes down, leaves one behind. The next run finds it by its mark (the database's
-comment), sees that nobody is at work on it (a lock that ends with its session), says so, and drops it.
+comment) and its name, sees that nobody is at work on it (a lock that ends with its session), says so, and drops it.
+Whoever gives it another name makes it theirs: a mark alone drops nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import shutil
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,7 +28,7 @@ from rollout.settings import Server
 from rollout.wheel import required_wheel_bin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from sqlalchemy import Connection, Engine
 
@@ -41,7 +42,7 @@ EMBEDDED = "embedded"
 
 MARK = "lawsker-schema: scratch database, may be dropped when nobody works on it"
 
-_NAMED_LIKE_OURS = re.compile(r".*__(proof|restored|rehearsal)_\d{8}T\d{6}")
+_NAMED_LIKE_OURS = re.compile(r".*__(proof|restored|rehearsal)_\d{8}T\d{6}", re.DOTALL)
 _LEAST_ROOM = 64 * 2**20
 
 
@@ -240,12 +241,11 @@ _WORKED_ON = text(
 def clean_up(run: Run, admin: Connection) -> None:
     """Drop the databases that killed runs left behind, and say so; name those that only look like it."""
     for name, marked, may_drop in admin.execute(_LEFT, {"mark": MARK}).all():
-        if admin.execute(_WORKED_ON, halves(_key(name))).scalar_one():
+        named = _NAMED_LIKE_OURS.fullmatch(name) is not None
+        if not (marked or named) or admin.execute(_WORKED_ON, halves(_key(name))).scalar_one():
             continue
-        statement = f"DROP DATABASE {identifier(name)};"
-        if not marked or not may_drop:
-            if marked or _NAMED_LIKE_OURS.fullmatch(name):
-                run.listener.note(say("{name} may be what a killed run left; if so: {do}", name=name, do=statement))
+        if not (marked and named and may_drop):
+            run.listener.note(_why_it_stays(name, named=named))
             continue
         try:
             databases.drop(admin, name)
@@ -253,6 +253,21 @@ def clean_up(run: Run, admin: Connection) -> None:
             run.listener.note(say("{name} is left of a killed run: {reason}", name=name, reason=first_line(error)))
         else:
             run.listener.note(say("dropped {name}, which a killed run had left", name=name))
+
+
+def _why_it_stays(name: str, *, named: bool) -> str:
+    """Say what a database may be that has our mark or a name like ours, and what to type if it is that."""
+    if named:
+        statement = f"DROP DATABASE {identifier(name)};"
+        return say("{name} may be what a killed run left; if so: {do}", name=name, do=statement)
+    statement = f"COMMENT ON DATABASE {identifier(name)} IS NULL;"
+    return say("{name} is marked as scratch, but not named so: it stays; to take the mark off: {do}",
+               name=name, do=statement)  # fmt: skip
+
+
+def without_mark(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a database's properties without our mark, which it has where a killed run's copy was put to use."""
+    return {**values, "comment": None if values["comment"] == MARK else values["comment"]}
 
 
 def engine_of(there: Place, name: str) -> Engine:

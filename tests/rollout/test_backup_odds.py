@@ -157,6 +157,35 @@ def test_killed_while_it_is_proven_again(alone, settings_for, step):
     assert relatives(alone) == []
 
 
+def comment_of(server):
+    """Return the comment of a database."""
+    return query(server, "SELECT shobj_description(oid, 'pg_database') FROM pg_database"
+                         " WHERE datname = current_database()")  # fmt: skip
+
+
+def test_a_marked_database_of_another_name_stays(alone, settings_for):
+    """A killed restore's copy that somebody renamed into place is live: it stays, and no restore marks it again."""
+    copy = f"{alone.database}__restored_20260101T000000"
+    admin = alone.to_database("postgres")
+    execute(
+        admin,
+        f'CREATE DATABASE "{copy}" TEMPLATE {alone.database}',
+        f"COMMENT ON DATABASE \"{copy}\" IS '{scratch.MARK}'",
+        f"DROP DATABASE {alone.database}",
+        f'ALTER DATABASE "{copy}" RENAME TO {alone.database}',
+    )
+    settings, ear = settings_for(alone), Notes()
+    path = create(settings, Run("backup create", listener=ear), prove=True).path
+    assert query(alone, "SELECT count(*) FROM t") == 100
+    assert any(f"COMMENT ON DATABASE {alone.database} IS NULL;" in note for note in ear.notes)
+    assert comment_of(alone) == scratch.MARK
+    run = Run("restore")
+    restore.restore(settings, run, path, confirm=lambda _: True)
+    execute(admin, run.result["drop_replaced"])
+    assert query(alone, "SELECT count(*) FROM t") == 100
+    assert comment_of(alone) is None
+
+
 # Two at once
 
 
