@@ -13,6 +13,9 @@ from rollout.messages import say
 from rollout.settings import SOURCE_KEY, load, rollout_directory
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rollout.backups.history import Asked
     from rollout.restore_plan import RestorePlan
 
 Backup = Annotated[str, typer.Argument(metavar="PATH", help="The backup's directory, or its URL. / 备份目录或 URL。")]
@@ -101,45 +104,57 @@ def prune(
     keep: Annotated[int, typer.Option(min=0, help="How many to keep of each database. / 每个库保留份数。")] = 0,
     keep_days: Annotated[float, typer.Option(min=0, help="Keep what is younger. / 保留最近几天的备份。")] = 0.0,
     force: Annotated[
-        bool, typer.Option("--force", help="Also what runs in history point to. / 历史记录引用的也删除。")
+        bool, typer.Option("--force", help="Also what history points to, of any database. / 其他库和历史引用的也删除。")
     ] = False,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Delete old backups, never the last proven one nor one that a run in history points to. / 清理旧备份。
+    """Delete the database's old backups, never the last proven one nor one that history points to. / 清理旧备份。
 
     Example: tool backup prune --keep 3 --keep-days 30
 
     示例：tool backup prune --keep 3 --keep-days 30
     """
     from rollout.backup import prune as delete
-    from rollout.backups.history import pointed
 
     with command("backup prune", as_json=json, removed=[], kept={}) as run:
         if not keep and not keep_days:
             raise WrongUse(
                 say("neither --keep nor --keep-days says what to keep"), hint=say("Give one of them, or both.")
             )
-        directory = rollout_directory() / "backups"
-        named: set[str] = set()
-        if not force:
-            try:
-                named = pointed(load())
-            except RolloutError as error:
-                reason = say(
-                    "which backups the runs in history point to cannot be read: {reason}", reason=error.message
-                )
-                raise type(error)(reason, hint=say("{hint} --force asks no history.", hint=error.hint)) from error
-        question = say(
-            "Delete the backups in {path}, but the newest {keep} of each database and those of the last {days} days?",
-            path=directory,
-            keep=keep,
-            days=f"{keep_days:g}",
-        )
-        if not ask(question, yes=yes):
+        directory, asked = rollout_directory() / "backups", None if force else _asked()
+        run.target = asked.target if asked else None
+        if not ask(_may_delete(directory, asked, keep, keep_days), yes=yes):
             raise WrongUse(say("not confirmed"), hint=say("Answer y, or call with --yes."))
-        done = delete(directory, keep=keep, keep_days=keep_days, pointed=named, force=force)
+        places, pointed = (asked.places, asked.pointed) if asked else (None, ())
+        done = delete(directory, keep=keep, keep_days=keep_days, places=places, pointed=pointed, force=force)
         run.result |= {"removed": [str(path) for path in done.removed], "kept": done.kept}
+
+
+def _asked() -> Asked:
+    """Ask the target's history which backups are still needed."""
+    from rollout.backups.history import asked
+
+    try:
+        return asked(load())
+    except RolloutError as error:
+        reason = say("which backups the runs in history point to cannot be read: {reason}", reason=error.message)
+        raise type(error)(reason, hint=say("{hint} --force asks no history.", hint=error.hint)) from error
+
+
+def _may_delete(directory: Path, asked: Asked | None, keep: int, keep_days: float) -> str:
+    """Return the question whether backups may go: whose, and which ones."""
+    days = f"{keep_days:g}"
+    if asked is None:
+        return say(
+            "Delete the backups in {path}, but the newest {keep} of each database and those of the last {days} days?",
+            path=directory, keep=keep, days=days,
+        )  # fmt: skip
+    return say(
+        "Delete the backups of {databases} in {path}, but the newest {keep} of each database and those of the last"
+        " {days} days?",
+        databases=", ".join(asked.places), path=directory, keep=keep, days=days,
+    )  # fmt: skip
 
 
 def restore(

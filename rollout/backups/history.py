@@ -1,14 +1,17 @@
-"""Which backups the runs in history point to: those that somebody may still want to go back to."""
+"""Which backups may go: of our own databases, but those that a run in history points to, for somebody to go back to."""
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from rollout.database import engine_for
+from rollout.database import describe, engine_for
+from rollout.errors import RolloutError
 from rollout.memory import readable
 
 if TYPE_CHECKING:
@@ -16,19 +19,54 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from rollout.settings import Settings
+    from rollout.database import Target
+    from rollout.settings import Server, Settings
 
 _AT_ONCE = 50  # a record may hold thousands of findings
 
 
-def pointed(settings: Settings) -> set[str]:
-    """Return the names of the backups that runs in the target's history name; raises ``DatabaseUnavailable``."""
+@dataclass(frozen=True)
+class Asked:
+    """The target; the databases (host:port/name) whose backups are ours to delete; the names that history points to."""
+
+    target: Target
+    places: list[str]
+    pointed: set[str]
+
+
+def asked(settings: Settings) -> Asked:
+    """Ask the target which backups the runs in its history point to; raises ``DatabaseUnavailable``.
+
+    Ours are those of the target, and of the source where it answers: no run points to one of the source. Whether those
+    of other databases are still needed, only their own history knows.
+    """
     engine = engine_for(settings.target)
     try:
         with engine.connect() as connection:
-            return set(_names(connection)) if readable(connection) else set()
+            target = describe(connection, settings.target)
+            pointed = set(_names(connection)) if readable(connection) else set()
     finally:
         engine.dispose()
+    places = [_place(target)]
+    if settings.source is not None:
+        with suppress(RolloutError):
+            places.append(_place(_reached(settings.source)))
+    return Asked(target, places, pointed)
+
+
+def _reached(server: Server) -> Target:
+    """Return which database a server leads to."""
+    engine = engine_for(server)
+    try:
+        with engine.connect() as connection:
+            return describe(connection, server)
+    finally:
+        engine.dispose()
+
+
+def _place(target: Target) -> str:
+    """Return a database as manifests name it."""
+    return f"{target.host}:{target.port}/{target.dbname}"
 
 
 def _names(connection: Connection) -> Iterator[str]:

@@ -94,12 +94,19 @@ class Pruned:
 
 
 def prune(
-    directory: Path, *, keep: int = 0, keep_days: float = 0, pointed: Collection[str] = (), force: bool = False
+    directory: Path,
+    *,
+    keep: int = 0,
+    keep_days: float = 0,
+    places: Collection[str] | None = None,
+    pointed: Collection[str] = (),
+    force: bool = False,
 ) -> Pruned:
     """Delete backups but the newest ``keep`` of each database and those younger than ``keep_days``.
 
-    Never its last proven one, and never one that a run in history points to (``pointed``, by name), unless ``force``.
-    Damaged ones stay, for somebody to look at. What killed runs left goes too. Raises ``BackupFailed``.
+    Never its last proven one; unless ``force``, only those of the databases at ``places`` (None: of all), and never one
+    that a run in history points to (``pointed``, by name). Damaged ones stay, for somebody to look at. What killed runs
+    left goes too. Raises ``BackupFailed``.
     """
     done = Pruned(removed=clean_up(directory))
     of_database: dict[str, list[BackupInfo]] = defaultdict(list)
@@ -109,13 +116,17 @@ def prune(
         else:
             done.kept[one.name] = one.problem
     going = []
-    for backups in of_database.values():
+    for place, backups in of_database.items():
         last_proven = next((one for one in backups if one.proven), None)
         for one in backups[max(keep, 0) :]:
             if one.age < timedelta(days=keep_days):
                 continue
             if one is last_proven:
                 done.kept[one.name] = say("it is the last proven one of its database")
+            elif places is not None and place not in places and not force:
+                done.kept[one.name] = say(
+                    "it is of {place}, whose history was not asked (--force takes it all the same)", place=place
+                )
             elif one.name in pointed and not force:
                 done.kept[one.name] = say("a run in history points to it (--force takes it all the same)")
             else:

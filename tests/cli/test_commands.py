@@ -195,6 +195,27 @@ def test_backups(call, legacy):
     fits(told(call("backup prune --keep 1 --yes --json")), "backup prune", 0)
 
 
+def test_prune_leaves_the_backups_of_other_databases(call, make_database):
+    """One ROLLOUT_DIR for two databases and a source: only the target's history was asked, so the others' stay."""
+    prod, stag, source = (make_database() for _ in range(3))
+    made = {
+        server.database: [
+            told(call("backup create --no-proof --json", server))["path"].rpartition("/")[2] for _ in range(2)
+        ]
+        for server in (prod, stag, source)
+    }
+    done = told(call("backup prune --keep 1 --yes --json", stag, source))
+    assert sorted(path.rpartition("/")[2] for path in done["removed"]) == sorted(
+        [made[stag.database][0], made[source.database][0]]
+    )
+    [(name, why)] = done["kept"].items()
+    assert name == made[prod.database][0]
+    assert f"/{prod.database}, whose history was not asked" in why
+    assert done["target"]["dbname"] == stag.database
+    forced = told(call("backup prune --keep 1 --force --yes --json", stag))
+    assert [path.rpartition("/")[2] for path in forced["removed"]] == [name]
+
+
 def fill(source, *, users):
     """Make a Pagtive database of an empty one."""
     with connected(source) as connection:
