@@ -129,6 +129,9 @@ def prune(
         places, pointed = (asked.places, asked.pointed) if asked else (None, ())
         done = delete(directory, keep=keep, keep_days=keep_days, places=places, pointed=pointed, force=force)
         run.result |= {"removed": [str(path) for path in done.removed], "kept": done.kept}
+        for link, to in done.links.items():
+            run.listener.note(say("{path} was a link: it is gone; the backup that it led to is still there: {to}",
+                                  path=link, to=to))  # fmt: skip
 
 
 def _asked() -> Asked:

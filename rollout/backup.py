@@ -98,7 +98,7 @@ def _dumped(settings: Settings, run: Run, server: Server, jobs: int, compress: s
             tool = tool_for("pg_dump", target.major)
             tool_for("pg_restore", 0, oldest=tool.major)  # one that can read it must be here
             name = _name(target.dbname, run)
-            for left in clean_up(settings.backups):
+            for left in clean_up(settings.backups, run.listener.note):
                 run.listener.note(say("removed {name}, which a killed run had left", name=left.name))
             with _partial(settings.backups, name) as partial:
                 wait_at_most = settings.lock_timeout or _LONGEST_LOCK_WAIT

@@ -18,7 +18,7 @@ from rollout.errors import BackupFailed
 from rollout.messages import say
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
 _STALE_SECONDS = 86_400
@@ -87,9 +87,13 @@ def _info(path: Path) -> BackupInfo:
 
 @dataclass
 class Pruned:
-    """What went, and what stayed though it is old: by name, why."""
+    """What went, and what stayed though it is old: by name, why.
+
+    ``links``: of what went, the links, and where they led: what is there stays.
+    """
 
     removed: list[Path] = field(default_factory=list)
+    links: dict[Path, Path] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
 
 
@@ -131,6 +135,7 @@ def prune(
                 done.kept[one.name] = say("a run in history points to it (--force takes it all the same)")
             else:
                 going.append(one.path)
+    done.links = _links(going)
     for path in going:
         _remove(path)
     done.removed += going
@@ -156,12 +161,22 @@ def working_in(path: Path) -> Iterator[Path]:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def clean_up(directory: Path) -> list[Path]:
-    """Remove what killed runs left of backups that they made, or deleted; return what went."""
+def clean_up(directory: Path, failed: Callable[[str], object] | None = None) -> list[Path]:
+    """Remove what killed runs left of backups that they made, or deleted; return what went.
+
+    ``failed`` is told what cannot go; without it, the first such raises ``BackupFailed``.
+    """
     gone = []
     for path in sorted([*directory.glob(".*.partial"), *directory.glob(".*.removed")]):
-        if _nobody_works_on(path):
+        if not _nobody_works_on(path):
+            continue
+        try:
             _remove(path)
+        except BackupFailed as error:
+            if failed is None:
+                raise
+            failed(error.message)
+        else:
             gone.append(path)
     return gone
 
@@ -171,6 +186,8 @@ def _nobody_works_on(path: Path) -> bool:
 
     Where the file system has no locks, what has not been written to for a day counts as left.
     """
+    if path.is_symlink():  # we make none: a backup that was moved, and deleted half-way
+        return True
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
@@ -191,9 +208,20 @@ def _times(path: Path) -> Iterator[float]:
     yield from (one.lstat().st_mtime for one in [path, *path.rglob("*")])
 
 
+def _links(paths: list[Path]) -> dict[Path, Path]:
+    """Return which of these are links, and where they lead."""
+    return {path: path.resolve() for path in paths if path.is_symlink()}
+
+
 def _remove(path: Path) -> None:
-    """Delete a backup; one that is half gone no longer looks like one."""
+    """Delete a backup; one that is half gone no longer looks like one. Of a link only itself goes, no data.
+
+    Raises ``BackupFailed``.
+    """
     try:
+        if path.is_symlink():
+            path.unlink()
+            return
         gone = path if path.name.startswith(".") else path.rename(path.with_name(f".{path.name}.removed"))
         shutil.rmtree(gone)
     except OSError as error:

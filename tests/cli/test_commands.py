@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import typer.main
@@ -214,6 +215,19 @@ def test_prune_leaves_the_backups_of_other_databases(call, make_database):
     assert done["target"]["dbname"] == stag.database
     forced = told(call("backup prune --keep 1 --force --yes --json", stag))
     assert [path.rpartition("/")[2] for path in forced["removed"]] == [name]
+
+
+def test_prune_says_that_only_a_link_went(call, database, tmp_path):
+    """The operator reads that the data is still where the link led."""
+    made = Path(told(call("backup create --no-proof --json", database))["path"])
+    call("backup create --no-proof", database)
+    moved = made.rename(tmp_path / "elsewhere")
+    made.symlink_to(moved)
+    result = call("backup prune --keep 1 --yes", database)
+    assert result.exit_code == 0, result.stderr
+    assert f"it led to is still there: {moved}" in result.stderr
+    assert not made.is_symlink()
+    assert moved.is_dir()
 
 
 def fill(source, *, users):

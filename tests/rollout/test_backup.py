@@ -1,5 +1,6 @@
 """Backups: whole or not there, what they were or refused, and proven by content."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -34,6 +35,7 @@ from rollout.run import Run, Silent
 from rollout.settings import PROJECT, Server, Settings
 from rollout.snapshot import snapshot
 from tests.fixtures.databases import execute, query, url_of
+from tests.fixtures.listening import Notes
 from tests.fixtures.tiers import tried_once
 
 ODD = (PROJECT / "tests" / "fixtures" / "odd_database.sql").read_text(encoding="utf-8")
@@ -821,6 +823,36 @@ def test_prune_by_days_and_by_history(tmp_path):
     done = prune(tmp_path, keep=1, keep_days=2.5, pointed={"b4", "b1"}, force=True)
     assert ([path.name for path in done.removed], done.kept) == (["b4"], {})
     assert [path.name for path in prune(tmp_path, pointed={"b2"}, force=True).removed] == ["b2"]
+
+
+def test_prune_of_a_backup_that_is_a_link(tmp_path):
+    """A backup that was moved to a larger disk: the link goes and is told, what it led to stays; so with older ones."""
+    backups, disk = tmp_path / "backups", tmp_path / "disk"
+    backups.mkdir()
+    moved = fake(disk, "old", days_ago=9, proven=False)
+    (backups / "old").symlink_to(moved)
+    (backups / ".older.removed").symlink_to(moved)
+    (backups / ".gone.removed").symlink_to(disk / "nothing")
+    fake(backups, "new", days_ago=1, proven=False)
+    done = prune(backups, keep=1)
+    assert [path.name for path in done.removed] == [".gone.removed", ".older.removed", "old"]
+    assert done.links == {backups / "old": moved}
+    assert everything_in(backups) == ["new"]
+    assert everything_in(moved) == ["manifest.json", "manifest.json.sha256"]
+
+
+def test_what_cannot_be_cleaned_up_stops_no_backup(small, settings_for, monkeypatch):
+    """What a killed run left, and the file system does not let go, is a note; the backup is made all the same."""
+    settings, ear = settings_for(small), Notes()
+    (settings.backups / ".stale.removed").mkdir(parents=True)
+
+    def refuses(path, **_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("rollout.backups.store.shutil.rmtree", refuses)
+    made = create(settings, run_of(listener=ear))
+    assert everything_in(settings.backups) == [".stale.removed", made.path.name]
+    assert [note for note in ear.notes if "cannot be deleted: Permission denied" in note]
 
 
 def test_two_backups_of_one_run_and_second(small, settings_for, monkeypatch):
