@@ -15,7 +15,7 @@ from rollout.backups import manifest as backup_manifest
 from rollout.backups import remote as backup_remote
 from rollout.backups.dump import DumpJob, make, server_says
 from rollout.backups.files import PROOF, check_files, finding, fsync
-from rollout.backups.proof import has_strange_proof, read_proof, write_proof
+from rollout.backups.proof import has_strange_proof, read_proof, recorded_where_possible, write_proof
 from rollout.backups.prove import prove as prove_backup
 from rollout.backups.store import BackupInfo, clean_up, list_backups, prune, working_in
 from rollout.database import describe, engine_for, first_line, sqlstate
@@ -208,12 +208,12 @@ def verify(
 ) -> Backup:
     """Check a backup and, with ``settings`` and not ``quick``, prove it again: on the target's server, or ``on``.
 
-    In ``run.result``: cli.md's keys. Raises ``BackupFailed``, with findings.
+    In ``run.result``: cli.md's keys; a proof counts as such when it is recorded, and a directory that cannot be written
+    to is told. Raises ``BackupFailed``, with findings.
     """
     run.result.update({"path": str(path), "proven": False})
     manifest = check(path, run)
     if settings is not None and not quick:
-        proof: Proof | None = prove_backup(settings, run, path, manifest, on=on)
-    else:
-        proof = read_proof(path)
-    return _told(run, Backup(path, manifest, proof))
+        with recorded_where_possible(path, run.listener.note):
+            prove_backup(settings, run, path, manifest, on=on)
+    return _told(run, Backup(path, manifest, read_proof(path)))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rollout import backup, databases, definitions, migrate, plan, rollback, scratch, verify
 from rollout.backups.archive import definitions_of_database
 from rollout.backups.compare import differences, finding
+from rollout.backups.proof import recorded_where_possible
 from rollout.backups.prove import analyze, conclude, fill
 from rollout.contents import Contents, read, relations
 from rollout.database import OUR_SCHEMAS, describe, engine_for
@@ -124,7 +125,8 @@ def _on_copy(stage: _Stage, to: str, jobs: int) -> None:
     """Fill the copy, which proves the backup, then rehearse on it."""
     run, there, manifest, name = stage.run, stage.there, stage.manifest, stage.name
     filled = fill(run, there, stage.path, manifest, name, jobs=jobs)
-    conclude(run, stage.path, manifest, filled)
+    with recorded_where_possible(stage.path, run.listener.note):
+        conclude(run, stage.path, manifest, filled)
     with run.step("analyze"):
         analyze(there, name)
     databases.give(there.admin, name, manifest.database)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from rollout.backups.files import PROOF, PROOF_PARTIAL, fsync, write_text
 from rollout.backups.manifest import manifest_hash
+from rollout.errors import BackupFailed
+from rollout.messages import say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -42,8 +44,24 @@ def _own_hash(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
+class NotRecorded(BackupFailed):
+    """A restore has proven a backup, and that cannot be written down beside it."""
+
+
 def write_proof(directory: Path, proof: Proof) -> None:
-    """Write down that the backup is proven, whole or not at all."""
+    """Write down that the backup is proven, whole or not at all; raises ``NotRecorded``."""
+    try:
+        _write(directory, proof)
+    except OSError as error:
+        raise NotRecorded(
+            say("{path} restores to what was backed up, but that cannot be recorded beside it: {reason}",
+                path=directory, reason=error.strerror or str(error)),
+            hint=say("Make room or mend the rights there, then prove it again: `tool backup verify`."),
+        ) from error  # fmt: skip
+
+
+def _write(directory: Path, proof: Proof) -> None:
+    """Write a proof under another name, then give it its own."""
     values = asdict(proof)
     text = json.dumps({"proof": values, "sha256": _own_hash(values)}, indent=1) + "\n"
     partial = directory / PROOF_PARTIAL
@@ -70,8 +88,22 @@ def _nobody_else(directory: Path) -> Iterator[None]:
 
 
 def forget_proof(directory: Path) -> None:
-    """Take back that a backup is proven: what was found out since counts more."""
-    (directory / PROOF).unlink(missing_ok=True)
+    """Take back that a backup is proven, where the directory lets us: what was found out since counts more."""
+    with suppress(OSError):
+        (directory / PROOF).unlink(missing_ok=True)
+
+
+@contextmanager
+def recorded_where_possible(directory: Path, tell: Callable[[str], object]) -> Iterator[None]:
+    """Let what the block proves or refutes count, and tell it, where a directory of a backup cannot be written to."""
+    try:
+        yield
+    except NotRecorded as error:
+        tell(error.message)
+    except BackupFailed as error:
+        if error.findings and read_proof(directory) is not None:
+            tell(say("the proof from before cannot be taken back; delete {path}", path=directory / PROOF))
+        raise
 
 
 def read_proof(directory: Path) -> Proof | None:

@@ -668,6 +668,46 @@ def test_content_that_differs_is_not_proven(copied, small, settings_for):
     assert scratch_databases(small) == 0
 
 
+@pytest.fixture
+def read_only(monkeypatch):
+    """Let the files beside a backup be as on a read-only disk: tests may run as root, whom no rights stop."""
+
+    def refuses(path, *_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(backup_proof, "write_text", refuses)
+    monkeypatch.setattr(Path, "unlink", refuses)
+
+
+def test_a_proof_that_cannot_be_recorded(copied, small, settings_for, request):
+    """On a read-only disk the proof runs to its end and is told; `proven` says what is recorded, by then or before."""
+    settings, before = settings_for(small), backup_proof.read_proof(copied)
+    kept = (copied / "proof.json").read_bytes()
+    (copied / "proof.json").unlink()
+    request.getfixturevalue("read_only")
+    for proof in (None, before):
+        run = run_of("backup verify", listener=Notes())
+        assert verify(copied, run=run, settings=settings).proof == proof
+        assert run.result["proven"] is (proof is not None)
+        assert [note for note in run.listener.notes if "cannot be recorded beside it: Read-only file system" in note]
+        (copied / "proof.json").write_bytes(kept)
+    with pytest.raises(BackupFailed, match="cannot be recorded") as caught:
+        create(settings, run_of(), prove=True)
+    assert caught.value.exit_code == 7
+
+
+def test_a_proof_that_cannot_be_taken_back(copied, small, settings_for, monkeypatch, request):
+    """What differs is named all the same; that the old proof is still there is told."""
+    monkeypatch.setattr("rollout.backups.prove.differences", lambda *_, **__: [backup_files.finding("t", "differs")])
+    request.getfixturevalue("read_only")
+    run = run_of("backup verify", listener=Notes())
+    with pytest.raises(BackupFailed) as caught:
+        verify(copied, run=run, settings=settings_for(small))
+    assert [one.subject for one in caught.value.findings] == ["t"]
+    assert run.result["proven"] is False
+    assert [note for note in run.listener.notes if note.endswith(f"delete {copied / 'proof.json'}")]
+
+
 @pytest.mark.variant
 @pytest.mark.usefixtures("sleepy")
 def test_interrupted_proof_leaves_no_database(copied, small, settings_for):

@@ -1,5 +1,6 @@
 """Rehearsals: all of the night on a copy; what fails there is said, and nothing of the copy is left."""
 
+import errno
 import signal
 import time
 
@@ -7,6 +8,7 @@ import pytest
 
 from rollout import databases, rehearse, scratch
 from rollout.backup import create
+from rollout.backups import proof as backup_proof
 from rollout.backups.proof import read_proof
 from rollout.database import engine_for
 from rollout.errors import BackupFailed, RollbackFailed, VerificationFailed
@@ -140,6 +142,24 @@ def test_a_check_that_fails_ends_the_rehearsal(saved, legacy, monkeypatch):
     assert caught.value.database == "untouched"
     assert [(step.name, step.ok) for step in run.steps][-1] == ("rehearse verify", False)
     assert [stage["name"] for stage in run.result["stages"]] == ["rehearse upgrade"]
+    assert copies(legacy) == 0
+
+
+def test_a_backup_on_a_read_only_disk(saved, legacy, monkeypatch):
+    """That its proof cannot be recorded is told; the rehearsal goes on."""
+    settings, path = saved
+
+    def refuses(file, *_):
+        raise OSError(errno.EROFS, "Read-only file system", str(file))
+
+    reached = []
+    monkeypatch.setattr(backup_proof, "write_text", refuses)
+    monkeypatch.setattr(rehearse, "_rehearse", lambda *_: reached.append(True))
+    ear = Notes()
+    rehearse.rehearse(settings, Run("rehearse", listener=ear), path)
+    assert reached == [True]
+    assert [note for note in ear.notes if "cannot be recorded beside it: Read-only file system" in note]
+    assert read_proof(path) is None
     assert copies(legacy) == 0
 
 
