@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Backup = Annotated[str, typer.Argument(metavar="PATH", help="The backup's directory, or its URL. / 备份目录或 URL。")]
 Jobs = Annotated[int, typer.Option(min=1, max=64, help="Parallel jobs. / 并行任务数。")]
 
+_LONGEST_DAYS = 36_500  # a hundred years
+
 
 def create(
     *,
@@ -102,7 +104,9 @@ def verify(
 def prune(
     *,
     keep: Annotated[int, typer.Option(min=0, help="How many to keep of each database. / 每个库保留份数。")] = 0,
-    keep_days: Annotated[float, typer.Option(min=0, help="Keep what is younger. / 保留最近几天的备份。")] = 0.0,
+    keep_days: Annotated[
+        float, typer.Option(min=0, max=_LONGEST_DAYS, help="Keep what is younger. / 保留最近几天的备份。")
+    ] = 0.0,
     force: Annotated[
         bool, typer.Option("--force", help="Also what history points to, of any database. / 其他库和历史引用的也删除。")
     ] = False,
