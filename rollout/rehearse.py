@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
 from rollout import backup, databases, definitions, migrate, plan, rollback, scratch, verify
 from rollout.backups.archive import definitions_of_database
 from rollout.backups.compare import differences, finding
 from rollout.backups.proof import recorded_where_possible
 from rollout.backups.prove import analyze, conclude, fill
 from rollout.contents import Contents, read, relations
-from rollout.database import OUR_SCHEMAS, describe, engine_for
+from rollout.database import OUR_SCHEMAS, describe, engine_for, first_line
 from rollout.errors import UNTOUCHED, BackupFailed, RollbackFailed, RolloutError
 from rollout.measure import LockWatch, cost, plans
 from rollout.messages import say
@@ -129,9 +131,37 @@ def _on_copy(stage: _Stage, to: str, jobs: int) -> None:
         conclude(run, stage.path, manifest, filled)
     with run.step("analyze"):
         analyze(there, name)
-    databases.give(there.admin, name, manifest.database)
+    _give(stage)
     if _rehearse(stage, to):
         run.result["estimate"] = _estimate(run, manifest, filled)
+
+
+def _give(stage: _Stage) -> None:
+    """Give the copy what the database itself has; a setting that we may not make is told, and left out."""
+    values = stage.manifest.database
+    try:
+        databases.give(stage.there.admin, stage.name, {**values, "settings": None})
+        for role, settings in values["settings"] or ():
+            for setting in settings:
+                _give_setting(stage, role, setting)
+    except SQLAlchemyError as error:
+        raise stage.there.failed(
+            say("the copy cannot be given what the database has: {reason}", reason=first_line(error)),
+            hint=say("Rehearse as a superuser, or on a server of our own: --on embedded."),
+        ) from error
+
+
+def _give_setting(stage: _Stage, role: str | None, setting: str) -> None:
+    """Give the copy one setting, for everybody or a role, where the server lets us."""
+    values = {**stage.manifest.database, "settings": [(role, [setting])]}
+    try:
+        databases.give(stage.there.admin, stage.name, values)
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise
+        stage.run.listener.note(
+            say("the copy goes without the setting {setting}: {reason}", setting=setting, reason=first_line(error))
+        )
 
 
 def _rehearse(stage: _Stage, to: str) -> bool:

@@ -1,6 +1,7 @@
 """Rehearsals: all of the night on a copy; what fails there is said, and nothing of the copy is left."""
 
 import errno
+import os
 import signal
 import time
 
@@ -13,6 +14,7 @@ from rollout.backups.proof import read_proof
 from rollout.database import engine_for
 from rollout.errors import BackupFailed, RollbackFailed, VerificationFailed
 from rollout.run import Run
+from rollout.settings import Server
 from tests.fixtures.databases import execute, query
 from tests.fixtures.legacy import picture, report_of, tool, until
 from tests.fixtures.listening import Notes
@@ -161,6 +163,47 @@ def test_a_backup_on_a_read_only_disk(saved, legacy, monkeypatch):
     assert [note for note in ear.notes if "cannot be recorded beside it: Read-only file system" in note]
     assert read_proof(path) is None
     assert copies(legacy) == 0
+
+
+@pytest.fixture
+def owned(postgres, database):
+    """Return how an ordinary role, with CREATEDB, reaches a database of its own."""
+    name = f"rehearser_{os.getpid()}"
+    execute(
+        postgres.server,
+        f"CREATE ROLE {name} LOGIN CREATEDB PASSWORD 'p'",
+        f"ALTER DATABASE {database.database} OWNER TO {name}",
+    )
+    if postgres.major >= 15:  # as in test_restore
+        execute(database, f"GRANT ALL ON SCHEMA public TO {name}")
+    own = Server("DATABASE_URL", {**database.parameters, "user": name, "password": "p"})
+    execute(own, "CREATE TABLE t AS SELECT generate_series(1, 9) a")
+    yield own
+    owner = postgres.server.parameters["user"]
+    execute(database, f'REASSIGN OWNED BY {name} TO "{owner}"', f"DROP OWNED BY {name}")
+    execute(
+        postgres.server,
+        f'ALTER DATABASE {database.database} OWNER TO "{owner}"',
+        f"DROP ROLE {name}",
+    )
+
+
+def test_a_setting_of_a_superuser_stops_no_rehearsal(owned, postgres, settings_for, monkeypatch):
+    """What only a superuser may set for a database is told and left out of an ordinary owner's copy."""
+    database, seen = f"ALTER DATABASE {owned.database} SET", []
+    execute(postgres.server, f"{database} log_min_duration_statement = '5s'", f"{database} work_mem = '7MB'")
+    settings, ear = settings_for(owned), Notes()
+    path = create(settings, Run("backup create")).path
+
+    def look(stage, _):
+        seen.append(query(stage.settings.target, "SHOW work_mem"))
+
+    monkeypatch.setattr(rehearse, "_rehearse", look)
+    rehearse.rehearse(settings, Run("rehearse", listener=ear), path)
+    assert seen == ["7MB"]
+    told = "the copy goes without the setting log_min_duration_statement=5s: permission denied"
+    assert [note for note in ear.notes if note.startswith(told)]
+    assert copies(owned) == 0
 
 
 def test_no_room_for_a_copy(saved, legacy, monkeypatch):
