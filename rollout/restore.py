@@ -24,6 +24,7 @@ from rollout.errors import (
 from rollout.findings import ERROR
 from rollout.interrupt import finishing
 from rollout.messages import say
+from rollout.restore_obstacles import require_renameable, subscriptions
 from rollout.restore_plan import RestorePlan
 from rollout.restore_swap import granted_again, swap
 from rollout.scratch import Place
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from rollout.backups.manifest import Manifest
     from rollout.run import Run
     from rollout.settings import Settings
-
-
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -101,13 +99,7 @@ def _build_and_swap(work: _Work, confirm: Callable[[RestorePlan], bool]) -> Rest
     """Make the new database, ask, swap; drop it again where anything stops us before the swap."""
     admin = work.there.admin
     there = databases.exists(admin, work.dbname)
-    owner = databases.owner_we_are_not(admin, work.dbname) if there else None
-    if owner is not None:
-        raise RestoreFailed(
-            say("only a member of {owner}, the owner of {name}, may rename it", name=work.dbname, owner=owner),
-            hint=say("Run this as {owner}, or as a superuser.", owner=owner),
-        )
-    _require_nothing_prepared(work)
+    require_renameable(admin, work.dbname)
     new = databases.name_for(work.dbname, "restored")
     with ExitStack() as until_swap:
         if there:
@@ -124,19 +116,6 @@ def _build_and_swap(work: _Work, confirm: Callable[[RestorePlan], bool]) -> Rest
                 work.run.database = RESTORED
                 step.detail = say("{name} is the restored database", name=work.dbname)
     return plan
-
-
-def _require_nothing_prepared(work: _Work) -> None:
-    """Refuse where a prepared transaction would keep the database from being renamed, before hours are spent."""
-    names = databases.prepared(work.there.admin, work.dbname)
-    if names:
-        literal = "'" + names[0].replace("'", "''") + "'"
-        raise RestoreFailed(
-            say("{count} prepared transactions in {name} keep it from being renamed: {names}",
-                count=len(names), name=work.dbname, names=", ".join(names[:_SHOWN])),
-            hint=say("In {name}: COMMIT PREPARED {first}; or ROLLBACK PREPARED {first}; then run this again.",
-                     name=work.dbname, first=literal),
-        )  # fmt: skip
 
 
 @contextmanager
@@ -209,6 +188,7 @@ def _plan(work: _Work, new: str, *, there: bool) -> RestorePlan:
         replaced=databases.name_for(work.dbname, "replaced") if there else None,
         grants=granted_again(work.there.admin, of),
         slots=databases.slots(work.there.admin, work.dbname),
+        subscriptions=subscriptions(work.there.admin, work.dbname),
     )
     if not there:
         return plan

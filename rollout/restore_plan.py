@@ -22,7 +22,7 @@ class RestorePlan:
 
     ``changes``: what the database of today holds and the backup does not. ``unread``: why that is not known.
     ``grants``: memberships of roles that the backup knows and the server has no more; given back with the swap.
-    ``slots``: logical replication slots of today's database; they stay with it.
+    ``slots``, ``subscriptions``: of logical replication from and to today's database; they stay with it.
     """
 
     backup: Path
@@ -38,6 +38,7 @@ class RestorePlan:
     unread: str | None = None
     grants: list[str] = field(default_factory=list)
     slots: list[str] = field(default_factory=list)
+    subscriptions: list[str] = field(default_factory=list)
 
     @property
     def renames(self) -> list[tuple[str, str]]:
@@ -75,16 +76,27 @@ class RestorePlan:
         said += [_change_line(change) for change in self.changes[:_SHOWN]]
         if len(self.changes) > _SHOWN:
             said.append(say("… and {count} more", count=len(self.changes) - _SHOWN))
+        return [
+            *said,
+            *self._replication(),
+            say("{count} sessions in {name} will be ended", count=self.sessions, name=self.dbname),
+            say("{name} will be kept as {replaced}", name=self.dbname, replaced=self.replaced),
+        ]
+
+    def _replication(self) -> list[str]:
+        """Say what of logical replication stays with the replaced database."""
+        said: list[str] = []
         if self.slots:
             said.append(
                 say("replication slots stay with {replaced}; make them anew in {name}: {slots}",
                     replaced=self.replaced, name=self.dbname, slots=", ".join(self.slots))
             )  # fmt: skip
-        return [
-            *said,
-            say("{count} sessions in {name} will be ended", count=self.sessions, name=self.dbname),
-            say("{name} will be kept as {replaced}", name=self.dbname, replaced=self.replaced),
-        ]
+        if self.subscriptions:
+            said.append(
+                say("subscriptions stay with {replaced}; make them anew in {name}: {subscriptions}",
+                    replaced=self.replaced, name=self.dbname, subscriptions=", ".join(self.subscriptions))
+            )  # fmt: skip
+        return said
 
 
 def _change_line(change: TableChange) -> str:

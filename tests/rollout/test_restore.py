@@ -465,6 +465,46 @@ def test_real_prepared_transactions_and_slots(stoppable):
     execute(target, "SELECT pg_drop_replication_slot('feed')")
 
 
+@pytest.fixture
+def subscribed(stoppable, own_server):
+    """Return a database with a subscription at work, and how to drop it from whatever its database is called."""
+    target, _, _ = stoppable
+    publisher = own_server.server()
+    reached = " ".join(f"{key}={value}" for key, value in publisher.parameters.items())
+    execute(publisher, "CREATE PUBLICATION news FOR ALL TABLES")
+    execute(publisher, "SELECT pg_create_logical_replication_slot('news', 'pgoutput')")
+    execute(
+        target,
+        f"CREATE SUBSCRIPTION \"the news\" CONNECTION '{reached}' PUBLICATION news"
+        " WITH (create_slot = false, slot_name = 'news')",
+    )
+    yield target
+    named = "SELECT datname FROM pg_subscription JOIN pg_database d ON d.oid = subdbid"
+    for statement in ("DISABLE", "SET (slot_name = NONE)"):
+        execute(own_server.server(query(publisher, named)), f'ALTER SUBSCRIPTION "the news" {statement}')
+    execute(own_server.server(query(publisher, named)), 'DROP SUBSCRIPTION "the news"')
+    while query(publisher, "SELECT active FROM pg_replication_slots WHERE slot_name = 'news'"):
+        time.sleep(0.1)
+    execute(publisher, "SELECT pg_drop_replication_slot('news')", "DROP PUBLICATION news")
+
+
+def test_a_subscription_at_work_is_said_before_anything_is_made(stoppable, subscribed, monkeypatch):
+    """Its worker cannot be ended for good: refused at once; once it is disabled, the plan says that it stays behind."""
+    target, settings, path = stoppable
+    with monkeypatch.context() as patch:
+        patch.setattr(databases, "create", lambda *_: pytest.fail("it was made all the same"))
+        with pytest.raises(RestoreFailed) as caught:
+            restore.restore(settings, Run("restore"), path, confirm=yes)
+    assert caught.value.message.endswith("keep it from being renamed: the news")
+    assert caught.value.hint == 'In shop: ALTER SUBSCRIPTION "the news" DISABLE; then run this again.'
+    assert is_untouched(subscribed)
+    execute(target, 'ALTER SUBSCRIPTION "the news" DISABLE')
+    plans = []
+    restore.restore(settings, Run("restore"), path, confirm=lambda plan: plans.append(plan) or True)
+    assert any(line.startswith("subscriptions stay with") and "the news" in line for line in plans[0].lines())
+    assert query(target, "SELECT count(*) FROM t") == 100
+
+
 STEPS = ["restore_archive", "differences", "analyze", "_changes", "_give", "swap"]
 SAMPLE = {("swap", True)}
 
