@@ -200,7 +200,8 @@ def _plan(work: _Work, new: str, *, there: bool) -> RestorePlan:
         except (SQLAlchemyError, DatabaseUnavailable) as error:
             unread = first_line(error)
         step.detail = unread or say("{count} tables differ", count=len(changes))
-    return replace(plan, changes=changes, unread=unread, sessions=databases.sessions(work.there.admin, work.dbname) - 1)
+    others = databases.sessions(work.there.admin, work.dbname) - 1  # but the one of our lock, where it could be taken
+    return replace(plan, changes=changes, unread=unread, sessions=max(0, others))
 
 
 def _changes(work: _Work, new: str) -> list[TableChange]:

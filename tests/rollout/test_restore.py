@@ -280,6 +280,16 @@ def test_table_that_cannot_be_read_does_not_stop_the_rescue(saved, target, setti
     assert query(target, "SELECT count(*) FROM t") == 100
 
 
+def test_database_that_lets_nobody_in(saved, target):
+    """A target that nobody may connect to is replaced too: no session is in it, not one less than none."""
+    settings, path = saved
+    execute(target.to_database("postgres"), f"ALTER DATABASE {target.database} ALLOW_CONNECTIONS false")
+    plans = []
+    restore.restore(settings, Run("restore"), path, confirm=lambda plan: plans.append(plan) or True)
+    assert f"0 sessions in {target.database} will be ended" in plans[0].lines()
+    assert query(target, "SELECT count(*) FROM t") == 100
+
+
 def test_changes_are_counted_row_by_row(saved, target):
     """New, changed and lost rows of today are counted by content; twins count one by one; another column shows too."""
     settings, path = saved
