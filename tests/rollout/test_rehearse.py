@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+from sqlalchemy.exc import ProgrammingError
 
 from rollout import databases, rehearse, scratch
 from rollout.backup import create
@@ -204,6 +205,20 @@ def test_a_setting_of_a_superuser_stops_no_rehearsal(owned, postgres, settings_f
     told = "the copy goes without the setting log_min_duration_statement=5s: permission denied"
     assert [note for note in ear.notes if note.startswith(told)]
     assert copies(owned) == 0
+
+
+def test_a_copy_that_cannot_be_given_what_the_database_has(saved, legacy, monkeypatch):
+    """What else the server refuses (here: the owner) ends the rehearsal in one line; the target is untouched."""
+    settings, path = saved
+
+    def refuses(*_):
+        raise ProgrammingError("ALTER DATABASE", None, Exception('must be member of role "boss"'))
+
+    monkeypatch.setattr(databases, "give", refuses)
+    with pytest.raises(BackupFailed, match='what the database has: must be member of role "boss"') as caught:
+        rehearse.rehearse(settings, Run("rehearse"), path)
+    assert (caught.value.exit_code, caught.value.database) == (7, "untouched")
+    assert copies(legacy) == 0
 
 
 def test_no_room_for_a_copy(saved, legacy, monkeypatch):
