@@ -1,7 +1,7 @@
 """Two databases' definitions side by side, as pg_dump writes them: what a restore must bring back to the letter.
 
-PostgreSQL does not always write an expression as it will once that has been read again. Two such forms were found, on
-12 to 18 alike, by dumping some sixty expressions, restoring, and dumping again; ``canonical`` makes them one.
+PostgreSQL does not always write an expression as it will once that has been read again. Such forms were found, on 12
+to 18 alike, by dumping some eighty expressions, restoring, and dumping again; ``canonical`` makes them one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,16 @@ _DATA |= {"STATISTICS DATA", "SUBSCRIPTION", "SUBSCRIPTION TABLE"}
 # Comments of pg_dump's own; others are part of a function's body.
 _FRAME = {"--", "-- PostgreSQL database dump complete"}
 
-_LIST = "(ARRAY["
+_LIST = "ARRAY["
+_LIST_CAST = re.compile(r'::((?:"[^"]+"|[\w .])+?(?:\(\d+(?:,\d+)?\))?[\w ]*)\[\]')
+_SIMPLE = re.compile(r"(?:'(?:[^']|'')*'|[\w.]+)(?:::[\w .\"]+(?:\(\d+(?:,\d+)?\))?)*")
+
+# pg_dump lists a policy's roles as pg_authid has them: an ALTER ROLE moves one to the end.
+_NAME = r'(?:"(?:[^"]|"")*"|[^\s",.;()]+)'
+_ROLES = re.compile(
+    rf"^(CREATE POLICY {_NAME} ON {_NAME}(?:\.{_NAME})?(?: AS \w+)?(?: FOR \w+)? TO )({_NAME}(?:, {_NAME})+)",
+    re.MULTILINE,
+)
 _LITERAL_WITH_ALIAS = re.compile(
     r"((?:'(?:[^']|'')*'|NULL|true|false|-?[\d.]+)::[a-z\"][\w .\"]*?(?:\(\d+(?:,\d+)?\))?(?:\[\])?)"
     r" AS (?:\"[^\"]+\"|\w+)"
@@ -39,27 +48,40 @@ _LITERAL_WITH_ALIAS = re.compile(
 _SHOWN = 3
 
 
-def canonical(line: str) -> str:
-    """Return a line of a definition in the one form that both of PostgreSQL's ways to write it have in common.
+def canonical(text: str) -> str:
+    """Return (lines of) a definition in the one form that all of PostgreSQL's ways to write it have in common.
 
     ``v IN ('a', 'b')`` on a varchar is written with one cast of the whole list at first, and with one for each element
-    once it has been read again. A bare literal in a second branch of a UNION gets its type's name as an alias.
+    once it has been read again; CREATE STATISTICS leaves out the parentheses of both. A bare literal in a second branch
+    of a UNION gets its type's name as an alias. The roles of a policy come in any order.
     """
-    start = line.find(_LIST)
+    start = text.find(_LIST)
     while start >= 0:
-        elements, end = _elements(line, start + len(_LIST))
-        if line.startswith(")::text[]", end):
-            written = ", ".join(f"({element})::text" for element in elements)
-            line = f"{line[:start]}ARRAY[{written}]{line[end + len(')::text[]') :]}"
-        start = line.find(_LIST, start + 1)
-    return _LITERAL_WITH_ALIAS.sub(r"\1", line)
+        text = _cast_by_element(text, start)
+        start = text.find(_LIST, start + 1)
+    text = _ROLES.sub(lambda found: found[1] + ", ".join(sorted(re.findall(_NAME, found[2]))), text)
+    return _LITERAL_WITH_ALIAS.sub(r"\1", text)
 
 
-def _elements(line: str, start: int) -> tuple[list[str], int]:
+def _cast_by_element(text: str, start: int) -> str:
+    """Return a text whose list at ``start`` is cast element by element, where it was cast as a whole."""
+    elements, end = _elements(text, start + len(_LIST))
+    whole = text[start - 1 : start] == "(" and text.startswith(")::", end)
+    cast = _LIST_CAST.match(text, end + whole)
+    if cast is None or elements == [""]:
+        return text
+    if whole:
+        written = [f"({element})::{cast[1]}" for element in elements]
+    else:
+        written = [f"{one}::{cast[1]}" if _SIMPLE.fullmatch(one) else f"({one})::{cast[1]}" for one in elements]
+    return f"{text[: start - whole]}{_LIST}{', '.join(written)}]{text[cast.end() :]}"
+
+
+def _elements(text: str, start: int) -> tuple[list[str], int]:
     """Return the elements of a list that begins at ``start``, and where it has ended (after its bracket)."""
     elements, depth, quoted, begin = [], 0, "", start
-    for position in range(start, len(line)):
-        character = line[position]
+    for position in range(start, len(text)):
+        character = text[position]
         if quoted:
             quoted = "" if character == quoted else quoted
         elif character in "'\"":
@@ -67,36 +89,41 @@ def _elements(line: str, start: int) -> tuple[list[str], int]:
         elif character in "([":
             depth += 1
         elif character == "," and depth == 0:
-            elements.append(line[begin:position].strip())
+            elements.append(text[begin:position].strip())
             begin = position + 1
         elif character in ")]":
             depth -= 1
             if depth < 0:
-                return [*elements, line[begin:position].strip()], position + 1
-    return elements, len(line)
+                return [*elements, text[begin:position].strip()], position + 1
+    return elements, len(text)
 
 
 def _statements(file: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield (what is made, its lines) from a file that pg_dump or pg_restore wrote."""
     state: dict[str, str] = {}
-    key, lines = "", list[str]()
+    key, placed, lines = "", list[str](), list[str]()
     with file.open(encoding="utf-8", errors="surrogateescape", newline="\n") as text:
         for line in text:
             stripped = line.rstrip("\n")
             header = _HEADER.fullmatch(stripped)
             if header:
                 if key:
-                    yield key, lines
+                    yield key, [*placed, *_canonical(lines)]
                 kind = header["type"]
                 key = "" if kind in _DATA else f"{kind} {_qualified(header)}"
-                lines = [f"owner {header['owner']}"]
-                lines += [f"{name} {value}" for name, value in sorted(state.items()) if kind in _PLACED]
+                placed, lines = [f"owner {header['owner']}"], []
+                placed += [f"{name} {value}" for name, value in sorted(state.items()) if kind in _PLACED]
             elif (setting := _STATE.fullmatch(stripped)) is not None:
                 state[setting[1]] = setting[2]
             elif stripped.strip() and stripped not in _FRAME and not stripped.startswith("\\unrestrict "):
-                lines.append(canonical(stripped))
+                lines.append(stripped)
     if key:
-        yield key, lines
+        yield key, [*placed, *_canonical(lines)]
+
+
+def _canonical(lines: list[str]) -> list[str]:
+    """Return a statement's lines in their canonical form; a literal may go over several."""
+    return canonical("\n".join(lines)).split("\n")
 
 
 def _qualified(header: re.Match[str]) -> str:
