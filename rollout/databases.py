@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _SQL = Path(__file__).parent / "sql"
 _NAME_BYTES = 63
 _OBJECT_IN_USE = "55006"
-_PROVIDERS_SINCE, _IDLE_TIMEOUT_SINCE, _FORCE_SINCE = 15, 14, 13
+_SET_SINCE, _PROVIDERS_SINCE, _IDLE_TIMEOUT_SINCE, _FORCE_SINCE = 16, 15, 14, 13
 
 # Of a session that is not ours to look at, only database, pid and role show. A walsender in a database decodes it.
 _A_CLIENTS = (
@@ -104,7 +104,10 @@ def owner_we_are_not(admin: Connection, name: str) -> str | None:
 
 
 def create(admin: Connection, name: str, values: Mapping[str, Any], comment: str) -> None:
-    """Create an empty database like the one with these ``properties``; nobody but us may connect for now."""
+    """Create an empty database like the one with these ``properties``; nobody but us may connect for now.
+
+    It belongs to its owner from the first, where we may make that so: what is in it may need the owner's rights.
+    """
     major = raw_connection(admin).server_version // 10_000
     options = {"ENCODING": values["encoding"], "LC_COLLATE": values["collate"], "LC_CTYPE": values["ctype"]}
     if major >= _PROVIDERS_SINCE:
@@ -118,9 +121,25 @@ def create(admin: Connection, name: str, values: Mapping[str, Any], comment: str
     there = admin.execute(text("SELECT EXISTS (SELECT FROM pg_tablespace WHERE spcname = :name)"), {"name": tablespace})
     if tablespace != "pg_default" and there.scalar_one():
         said += f" TABLESPACE {quote(tablespace)}"
+    owner = "CURRENT_USER"
+    if _may_own(admin, values["owner"], major):
+        owner = quote(values["owner"])
+        said += f" OWNER {owner}"
     admin.exec_driver_sql(f"CREATE DATABASE {quote(name)} TEMPLATE template0 {said}")
     admin.exec_driver_sql(f"COMMENT ON DATABASE {quote(name)} IS {_literal(admin, comment)}")
     admin.exec_driver_sql(f"REVOKE ALL ON DATABASE {quote(name)} FROM PUBLIC")
+    admin.exec_driver_sql(f"REVOKE CONNECT ON DATABASE {quote(name)} FROM {owner}")
+    admin.exec_driver_sql(f"GRANT CONNECT ON DATABASE {quote(name)} TO CURRENT_USER")
+
+
+def _may_own(admin: Connection, owner: str, major: int) -> bool:
+    """Tell whether we may make a database that belongs to this role, and then have the rights of its owner."""
+    may = "SET" if major >= _SET_SINCE else "MEMBER"
+    sql = text(
+        "SELECT coalesce(bool_and(pg_has_role(oid, :may) AND pg_has_role(oid, 'USAGE')), false)"
+        " FROM pg_roles WHERE rolname = :owner"
+    )
+    return bool(admin.execute(sql, {"may": may, "owner": owner}).scalar_one())
 
 
 def give(admin: Connection, name: str, values: Mapping[str, Any]) -> None:
@@ -130,7 +149,7 @@ def give(admin: Connection, name: str, values: Mapping[str, Any]) -> None:
     """
     database = quote(name)
     admin.exec_driver_sql(f"ALTER DATABASE {database} OWNER TO {quote(values['owner'])}")
-    admin.exec_driver_sql(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC, {quote(values['owner'])}")
+    admin.exec_driver_sql(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC, CURRENT_USER, {quote(values['owner'])}")
     for role, privilege, grantable in values["acl"] or ():
         to = "PUBLIC" if role is None else quote(role)
         admin.exec_driver_sql(

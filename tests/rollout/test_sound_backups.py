@@ -6,10 +6,14 @@ import os
 
 import pytest
 
-from rollout import restore
+from rollout import databases, restore
 from rollout.backup import create, verify
+from rollout.backups import prove
+from rollout.backups.archive import restore_archive
+from rollout.database import engine_for
 from rollout.definitions import canonical
 from rollout.run import Run
+from rollout.settings import Server
 from tests.fixtures.databases import execute, query
 
 
@@ -65,6 +69,61 @@ def test_roles_of_a_policy_are_compared():
     one, other, another = (canonical(policy.format(roles)) for roles in ('b, "a, c"', '"a, c", b', '"a", b'))
     assert one == other == policy.format('"a, c", b')
     assert one != another
+
+
+@pytest.fixture
+def member(sound, role):
+    """Return the quoted name of a role that may make databases, and the database as it reaches it."""
+    name = role("member", "LOGIN CREATEDB PASSWORD 'p'")
+    return name, Server("DATABASE_URL", {**sound.parameters, "user": name.strip('"'), "password": "p"})
+
+
+def properties_of(server):
+    """Read what belongs to a database itself."""
+    engine = engine_for(server)
+    try:
+        with engine.connect() as connection:
+            return databases.properties(connection)
+    finally:
+        engine.dispose()
+
+
+def test_database_of_a_group(sound, settings_for, role, member, monkeypatch):
+    """A member of the group that owns the database and what is in it proves and restores; others cannot get in."""
+    group, other = role("group", "NOLOGIN"), role("other", "LOGIN PASSWORD 'p'")
+    name, as_member = member
+    execute(
+        sound,
+        f"ALTER DATABASE {sound.database} OWNER TO {group}",
+        f"GRANT {group} TO {name}, {other}",
+        f"REVOKE CONNECT ON DATABASE {sound.database} FROM PUBLIC",
+    )
+    execute(sound, f"SET ROLE {group}", "CREATE TABLE t (a int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    before, may = properties_of(sound), []
+
+    def watched(tool, archive, server, *arguments, **keywords):
+        may.append(query(sound, f"SELECT has_database_privilege('{other[1:-1]}', '{server.database}', 'CONNECT')"))
+        return restore_archive(tool, archive, server, *arguments, **keywords)
+
+    monkeypatch.setattr(prove, "restore_archive", watched)
+    bring_back(as_member, settings_for(as_member))
+    assert properties_of(sound) == before
+    assert may == [False] * 3
+
+
+def test_database_of_a_group_without_its_rights(sound, settings_for, role, member):
+    """A member who could make a database for the group, and would not have its rights there, proves in an own one."""
+    group = role("group", "NOLOGIN")
+    name, as_member = member
+    execute(sound, f"CREATE SCHEMA s AUTHORIZATION {name}")
+    execute(as_member, "CREATE TABLE s.t (a int PRIMARY KEY)", "INSERT INTO s.t VALUES (1)")
+    execute(
+        sound,
+        f"ALTER DATABASE {sound.database} OWNER TO {group}",
+        f"ALTER ROLE {name} NOINHERIT",
+        f"GRANT {group} TO {name}",
+    )
+    assert create(settings_for(as_member), Run("backup create"), prove=True).proof is not None
 
 
 def test_lists_that_are_cast(sound, settings_for):
