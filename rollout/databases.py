@@ -175,7 +175,16 @@ def unlike(admin: Connection, name: str, values: Mapping[str, Any]) -> list[str]
     found = properties(admin, name)
     # The collation's version is the system's of today: indexes were made anew by it.
     left_out = {"name", "comment", "collation_version", "tablespace"}
-    return [one for one in values if one not in left_out and values[one] != found.get(one)]
+    wanted = {one: value for one, value in values.items() if one not in left_out}
+    return [one for one in wanted if _compared(one, wanted[one]) != _compared(one, found.get(one))]
+
+
+def _compared(one: str, value: Any) -> Any:
+    """Return a property as it is compared: of a right that several have granted, the owner grants the most there is."""
+    if one != "acl":
+        return value
+    entries = {tuple(entry) for entry in value or ()}
+    return {entry for entry in entries if entry[2] or (*entry[:2], True) not in entries}
 
 
 def _setting(admin: Connection, option: str, value: str) -> str:

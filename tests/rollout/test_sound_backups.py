@@ -126,6 +126,20 @@ def test_database_of_a_group_without_its_rights(sound, settings_for, role, membe
     assert create(settings_for(as_member), Run("backup create"), prove=True).proof is not None
 
 
+def test_a_right_that_several_granted(sound, settings_for, role):
+    """What a role may do with the database, granted by the owner and by another role, is restored as one grant."""
+    a, b, name = role("ra"), role("rb"), sound.database
+    execute(
+        sound,
+        f"GRANT CONNECT ON DATABASE {name} TO {a} WITH GRANT OPTION",
+        f"GRANT CONNECT ON DATABASE {name} TO {b}",
+        f"SET ROLE {a}",
+        f"GRANT CONNECT ON DATABASE {name} TO {b} WITH GRANT OPTION",
+    )
+    bring_back(sound, settings_for(sound))
+    assert query(sound, f"SELECT has_database_privilege('{b[1:-1]}', '{name}', 'CONNECT WITH GRANT OPTION')") is True
+
+
 def test_lists_that_are_cast(sound, settings_for):
     """IN with another type than text, with a line's end in a value, and in extended statistics."""
     execute(
