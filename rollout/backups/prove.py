@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from rollout.settings import Settings
 
 
+# What template0 brings, as the catalog names it and as DROP does.
+_BROUGHT = ("schema public", "extension plpgsql")
+
+
 def prove(
     settings: Settings, run: Run, path: Path, manifest: Manifest, *, jobs: int = 2, on: str | None = None
 ) -> Proof:
@@ -116,11 +120,12 @@ def fill(run: Run, there: Place, path: Path, manifest: Manifest, name: str, *, j
     begin = time.monotonic()
     try:
         with run.step("restore") as step:
+            manifest.contents.catalog = read_catalog(path)
+            _strip(there, manifest, name)
             _restore(run, there, path, manifest, name, jobs=jobs)
             filled.restore_seconds = round(time.monotonic() - begin, 3)
             step.detail = say("{tables} tables into {name}", tables=len(manifest.contents.tables), name=name)
         with run.step("compare") as step:
-            manifest.contents.catalog = read_catalog(path)
             filled.definitions = _comparable(there, manifest)
             filled.findings = list(_compared(run, there, path, manifest, name, jobs=jobs, strictly=filled.definitions))
             step.detail = say("{count} differences", count=len(filled.errors))
@@ -131,6 +136,27 @@ def fill(run: Run, there: Place, path: Path, manifest: Manifest, name: str, *, j
             hint=say("Mend what the server names, then run this again."),
         ) from error
     return filled
+
+
+def _strip(there: Place, manifest: Manifest, name: str) -> None:
+    """Drop from the empty database what template0 brings and the backup has not: no dump says that it is gone."""
+    too_many = [one for one in _BROUGHT if one not in manifest.contents.catalog]
+    if not too_many:
+        return
+    engine = scratch.engine_of(there, name)
+    try:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            databases.unhurried(connection)
+            for one in too_many:
+                connection.exec_driver_sql(f"DROP {one}")
+    except SQLAlchemyError as error:
+        raise there.failed(
+            say("the backup has no {what}, and it cannot be dropped from the new database: {reason}",
+                what=one, reason=first_line(error)),
+            hint=say("Restore as a superuser; a proof can run elsewhere (--on embedded)."),
+        ) from error  # fmt: skip
+    finally:
+        engine.dispose()
 
 
 def _restore(run: Run, there: Place, path: Path, manifest: Manifest, name: str, *, jobs: int) -> None:

@@ -12,6 +12,7 @@ from rollout.backups import prove
 from rollout.backups.archive import restore_archive
 from rollout.database import engine_for
 from rollout.definitions import canonical
+from rollout.errors import BackupFailed
 from rollout.run import Run
 from rollout.settings import Server
 from tests.fixtures.databases import execute, query
@@ -138,6 +139,31 @@ def test_a_right_that_several_granted(sound, settings_for, role):
     )
     bring_back(sound, settings_for(sound))
     assert query(sound, f"SELECT has_database_privilege('{b[1:-1]}', '{name}', 'CONNECT WITH GRANT OPTION')") is True
+
+
+def test_without_schema_public_or_plpgsql(sound, settings_for):
+    """What every new database has, and this one has no more, is not there after a restore either."""
+    execute(
+        sound, "CREATE SCHEMA s", "CREATE TABLE s.t AS SELECT 1 AS a", "DROP SCHEMA public", "DROP EXTENSION plpgsql"
+    )
+    bring_back(sound, settings_for(sound))
+    assert query(sound, "SELECT to_regnamespace('public') IS NULL AND a = 1 FROM s.t") is True
+    assert query(sound, "SELECT count(*) FROM pg_extension") == 0
+
+
+def test_without_plpgsql_it_takes_a_superuser(sound, settings_for, member):
+    """Only a superuser can drop plpgsql from the copy: told in one line, with a way out that works."""
+    name, as_member = member
+    execute(
+        sound, f"ALTER DATABASE {sound.database} OWNER TO {name}", f"CREATE SCHEMA s AUTHORIZATION {name}",
+        "DROP EXTENSION plpgsql",
+    )  # fmt: skip
+    settings = settings_for(as_member)
+    with pytest.raises(BackupFailed, match="must be owner of extension plpgsql") as caught:
+        create(settings, Run("backup create"), prove=True)
+    assert "no extension plpgsql" in caught.value.message
+    assert "--on embedded" in caught.value.hint
+    assert create(settings, Run("backup create"), prove=True, on="embedded").proof is not None
 
 
 def test_lists_that_are_cast(sound, settings_for):
