@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from rollout import catalog
@@ -29,7 +30,7 @@ def differences(expected: Contents, found: Contents, *, by_catalog: bool = False
     """
     return [
         *_tables(expected.tables, found.tables),
-        *_sequences(expected.sequences, found.sequences),
+        *_sequences(expected, found),
         *_large_objects(expected, found),
         *_objects(expected.catalog, found.catalog, by_catalog=by_catalog),
     ]
@@ -64,22 +65,42 @@ def _tables(expected: list[TableContent], found: list[TableContent]) -> Iterator
         yield finding(f"{schema}.{name}", say("the table is not in the backup"))
 
 
-def _sequences(expected: list[SequencePosition], found: list[SequencePosition]) -> Iterator[Finding]:
+def _sequences(expected: Contents, found: Contents) -> Iterator[Finding]:
     """Yield sequences that are missing, or stand where they did not stand while the dump was made."""
-    there = {(one.schema, one.name): one.last for one in found}
-    for sequence in expected:
+    there = {(one.schema, one.name): one.last for one in found.sequences}
+    for sequence in expected.sequences:
         subject = f"{sequence.schema}.{sequence.name}"
         position = there.get((sequence.schema, sequence.name))
         if position is None:
             yield finding(subject, say("the sequence is missing"))
             continue
         low, high = sorted((sequence.first[0], sequence.last[0]))
+        definition = _definition_of(sequence, expected.catalog)
+        if definition.get("cycle"):  # it may have begun again meanwhile
+            low, high = definition["min"], definition["max"]
         same = position in (sequence.first, sequence.last)
         moving = sequence.first != sequence.last
         if not same and not (moving and low <= position[0] <= high):
             yield finding(
-                subject, say("the sequence stands at {found} instead of {expected}", found=position[0], expected=high)
+                subject,
+                say(
+                    "the sequence stands at {found} instead of {expected}",
+                    found=position[0],
+                    expected=max(sequence.first[0], sequence.last[0]),
+                ),
             )
+
+
+def _definition_of(sequence: SequencePosition, definitions: Catalog) -> Definition:
+    """Return a sequence's definition from the catalog, whose keys quote names as PostgreSQL does."""
+    names = [
+        name if re.fullmatch("[a-z_][a-z0-9_$]*", name) else '"' + name.replace('"', '""') + '"'
+        for name in (sequence.schema, sequence.name)
+    ]
+    if sequence.schema == "public":
+        return definitions.get(f"sequence {names[1]}", {})
+    keys = (f"sequence {names[0]}.{names[1]}", f'sequence "{sequence.schema}".{names[1]}')  # a keyword as a schema
+    return next((definitions[key] for key in keys if key in definitions), {})
 
 
 def _large_objects(expected: Contents, found: Contents) -> Iterator[Finding]:

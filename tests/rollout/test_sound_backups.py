@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 
 import pytest
 
 from rollout import databases, restore
 from rollout.backup import create, verify
-from rollout.backups import prove
+from rollout.backups import dump, prove
 from rollout.backups.archive import restore_archive
 from rollout.database import engine_for
 from rollout.definitions import canonical
 from rollout.errors import BackupFailed
+from rollout.postgres_tools import run_tool
 from rollout.run import Run
 from rollout.settings import Server
 from tests.fixtures.databases import execute, query
@@ -164,6 +166,24 @@ def test_without_plpgsql_it_takes_a_superuser(sound, settings_for, member):
     assert "no extension plpgsql" in caught.value.message
     assert "--on embedded" in caught.value.hint
     assert create(settings, Run("backup create"), prove=True, on="embedded").proof is not None
+
+
+@pytest.mark.parametrize(("name", "cycle"), [("public.s", "CYCLE"), ('"select"."S 1"', "CYCLE"), ("public.s", "")])
+def test_sequence_that_begins_again(sound, settings_for, monkeypatch, name, cycle):
+    """A sequence that reaches its end while the dump is made, and begins again; another one may not leave its way."""
+    step = f"SELECT nextval('{name}')" if cycle else f"SELECT setval('{name}', last_value % 4 + 1) FROM {name}"
+    execute(sound, 'CREATE SCHEMA "select"', f"CREATE SEQUENCE {name} MAXVALUE 4 {cycle}", *[step] * 3)
+
+    def busy(*arguments, **keywords):
+        execute(sound, step)
+        try:
+            return run_tool(*arguments, **keywords)
+        finally:
+            execute(sound, step)
+
+    monkeypatch.setattr(dump, "run_tool", busy)
+    with nullcontext() if cycle else pytest.raises(BackupFailed):
+        create(settings_for(sound), Run("backup create"), prove=True)
 
 
 def test_lists_that_are_cast(sound, settings_for):
