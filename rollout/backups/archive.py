@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from rollout.database import engine_for, raw_connection
 from rollout.messages import say
 from rollout.postgres_tools import Outcome, run_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from sqlalchemy import Connection
 
     from rollout.postgres_tools import Tool
     from rollout.settings import Server
@@ -71,6 +74,11 @@ def _judged(outcome: Outcome, tell: Callable[[str], None]) -> str | None:
     return None
 
 
+def in_its_own_encoding(connection: Connection) -> str:
+    """Return what to tell pg_dump so that it converts nothing, whatever client_encoding a database or role may have."""
+    return f"--encoding={raw_connection(connection).info.parameter_status('server_encoding')}"
+
+
 def definitions_of_archive(tool: Tool, archive: Path, file: Path, options: Sequence[str] = ()) -> str | None:
     """Write what ``tool`` (a pg_restore) would run to make everything but the data; return None, or why it cannot."""
     outcome = run_tool(tool, ["--schema-only", _LEFT_OUT, *options, f"--file={file}", str(archive)])
@@ -79,5 +87,11 @@ def definitions_of_archive(tool: Tool, archive: Path, file: Path, options: Seque
 
 def definitions_of_database(tool: Tool, server: Server, file: Path, options: Sequence[str] = ()) -> str | None:
     """Write ``pg_dump --schema-only`` of a database to a file; return None, or why it cannot."""
-    outcome = run_tool(tool, ["--schema-only", _LEFT_OUT, *options, f"--file={file}"], server=server)
+    engine = engine_for(server)
+    try:
+        with engine.connect() as connection:
+            encoding = in_its_own_encoding(connection)
+    finally:
+        engine.dispose()
+    outcome = run_tool(tool, ["--schema-only", _LEFT_OUT, encoding, *options, f"--file={file}"], server=server)
     return None if outcome.ok else outcome.reason

@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from rollout import databases, interrupt
 from rollout.backups import manifest as backup_manifest
+from rollout.backups.archive import in_its_own_encoding
 from rollout.backups.files import DUMP, Hashes, hash_files
 from rollout.backups.manifest import Manifest
 from rollout.contents import lock, read, relations, sequence_positions
@@ -133,6 +134,7 @@ def _dump_and_read(job: DumpJob, connection: Connection, found: list[Relation], 
         f"--jobs={job.jobs}",
         f"--compress={job.compress}",
         f"--snapshot={exported}",
+        in_its_own_encoding(connection),
         "--no-sync",  # we do that ourselves, for everything
         f"--lock-wait-timeout={round(job.lock_timeout * 1000)}",
     ]

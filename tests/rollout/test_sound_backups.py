@@ -186,6 +186,19 @@ def test_sequence_that_begins_again(sound, settings_for, monkeypatch, name, cycl
         create(settings_for(sound), Run("backup create"), prove=True)
 
 
+def test_another_client_encoding(sound, settings_for):
+    """A database whose clients speak another encoding, with words and rows that this one cannot hold."""
+    execute(
+        sound,
+        "CREATE TABLE t AS SELECT '😀' AS a",
+        "COMMENT ON TABLE t IS '表😀'",
+        f"ALTER DATABASE {sound.database} SET client_encoding = 'GBK'",
+    )
+    bring_back(sound, settings_for(sound))
+    assert query(sound, "SELECT octet_length(a) FROM t") == 4
+    assert query(sound, "SELECT octet_length(obj_description('t'::regclass))") == 7
+
+
 def test_lists_that_are_cast(sound, settings_for):
     """IN with another type than text, with a line's end in a value, and in extended statistics."""
     execute(
