@@ -16,7 +16,7 @@ import tempfile
 import time
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -25,7 +25,7 @@ from psycopg2.extensions import make_dsn
 
 from rollout import interrupt
 from rollout.errors import PreflightFailed
-from rollout.messages import say
+from rollout.messages import Message, say
 from rollout.settings import process_environment
 from rollout.wheel import wheel_bin
 
@@ -39,6 +39,7 @@ _PLACES = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin", "www/server/pgsql/bin"
 
 # Secrets never stand in an argument list; libpq has no environment variable for sslpassword.
 _SECRETS = {"password", "sslpassword"}
+_SHORT = 6
 
 _POLL_SECONDS, _TERM_SECONDS = 0.2, 10.0
 _STDERR_BYTES = 4 * 2**20
@@ -61,12 +62,16 @@ class Tool:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a program ended: its return code (negative: the signal that ended it), and its stderr without passwords."""
+    """How a program ended: its return code (negative: the signal that ended it), and what it told on stderr.
+
+    ``told`` is what it wrote, to judge by; what is shown of it goes through ``shown``, which leaves passwords out.
+    """
 
     tool: Tool
     returncode: int
-    stderr: str
+    told: str = field(repr=False)
     timed_out: bool = False
+    server: Server | None = None
 
     @property
     def ok(self) -> bool:
@@ -74,17 +79,37 @@ class Outcome:
         return self.returncode == 0 and not self.timed_out
 
     @property
+    def stderr(self) -> str:
+        """All that it told, without passwords."""
+        return self.shown(self.told)
+
+    @property
     def reason(self) -> str:
-        """The one line that tells best why it failed."""
+        """The one line that tells best why it failed, without passwords."""
+        cause = self.cause
+        return cause if isinstance(cause, Message) else self.shown(cause)  # a message of ours stays one
+
+    def shown(self, text: str) -> str:
+        """Return a part of what it told without passwords."""
+        return redact(text, self.server)
+
+    @property
+    def cause(self) -> str:
+        """The one line that tells best why it failed, as it stands there: to judge by."""
         program = self.tool.program
         if self.timed_out:
             return say("{program} was stopped because it took too long", program=program)
-        lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
+        lines = [line.strip() for line in self.told.splitlines() if line.strip()]
         # With several lines the first error is the cause; "errors ignored" and "a worker died" only follow from it.
-        errors = [line for line in lines if re.search(r"error:|FATAL:|ERROR:", line)]
-        if errors or lines:
-            told = re.sub(rf"^{program}: (error: |detail: )*", "", (errors or lines)[0])
-            return f"{program}: {told}"
+        first = next((i for i, line in enumerate(lines) if re.search(r"error:|FATAL:|ERROR:", line)), 0)
+        if lines:
+            told = re.sub(rf"^{program}: (error: |detail: )*", "", lines[first])
+            # pg_dump up to 13 calls everything an error; what it had asked for is long, and tells nothing.
+            more = (
+                rf"{program}: (?:detail: (?!(?:The )?(?:query|command) was)|error: (?=Error message from server))(.+)"
+            )
+            detail = re.fullmatch(more, "".join(lines[first + 1 : first + 2]), re.IGNORECASE)
+            return f"{program}: {told}{f' {detail[1]}' if detail else ''}"
         if self.returncode < 0:
             return say("{program} was ended by signal {number}", program=program, number=-self.returncode)
         return say("{program} ended with code {code}", program=program, code=self.returncode)
@@ -156,11 +181,17 @@ def connection_string(server: Server) -> str:
 
 
 def redact(text: str, server: Server | None) -> str:
-    """Take passwords out of a text."""
+    """Take passwords out of a text.
+
+    A short one is taken out where it stands alone (in quotes, after an equals sign, between blanks): it may be part of
+    many words, and nobody could read what is left, nor would that keep the secret.
+    """
     for name in _SECRETS:
-        secret = server.parameters.get(name) if server else None
-        if secret:
-            text = text.replace(secret, "***")
+        for secret in (server.parameters.get(name) or "").splitlines() if server else ():
+            part = re.escape(secret)
+            if len(secret) < _SHORT:
+                part = rf"(?<![A-Za-z0-9_]){part}(?![A-Za-z0-9_])"
+            text = re.sub(part, "***", text) if secret else text
     return re.sub(r"(://[^\s:/@]+):[^\s@]+@", r"\1:***@", text)
 
 
@@ -196,7 +227,7 @@ def run_tool(
                 _stop(process)
         stderr.seek(0)
         told = stderr.read(_STDERR_BYTES).decode(errors="replace")
-    return Outcome(tool, process.returncode, redact(told, server), timed_out)
+    return Outcome(tool, process.returncode, told, timed_out, server)
 
 
 def _start(command: list[str], environment: dict[str, str], stderr: IO[bytes]) -> subprocess.Popen[bytes]:

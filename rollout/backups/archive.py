@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rollout.database import engine_for, raw_connection
 from rollout.messages import say
-from rollout.postgres_tools import Outcome, run_tool
+from rollout.postgres_tools import run_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from rollout.postgres_tools import Tool
+    from rollout.postgres_tools import Outcome, Tool
     from rollout.settings import Server
 
 # What pg_restore 17 and newer write when a server up to 16 does not know transaction_timeout, which they set for each
@@ -51,11 +52,11 @@ def restore_archive(
     outcome = run_tool(tool, [*arguments, str(archive)], server=server, watch=watch)
     if outcome.ok:
         return _judged(outcome, tell)
-    unknown = _TOLERATED.sub("", outcome.stderr)
-    if tolerant and outcome.returncode == 1 and "transaction_timeout" in outcome.stderr and not unknown:
+    unknown = _TOLERATED.sub("", outcome.told)
+    if tolerant and outcome.returncode == 1 and "transaction_timeout" in outcome.told and not unknown:
         return None
-    known = "\n".join(line for line in outcome.stderr.splitlines() if _TOLERATED.sub("", line))
-    return Outcome(tool, outcome.returncode, known, outcome.timed_out).reason
+    known = "\n".join(line for line in outcome.told.splitlines() if _TOLERATED.sub("", line))
+    return replace(outcome, told=known).reason
 
 
 def _judged(outcome: Outcome, tell: Callable[[str], None]) -> str | None:
@@ -64,13 +65,14 @@ def _judged(outcome: Outcome, tell: Callable[[str], None]) -> str | None:
     "archive is compressed, but this installation does not support compression" comes as a warning with the code 0.
     """
     program = outcome.tool.program
-    for line in outcome.stderr.splitlines():
+    for line in outcome.told.splitlines():
+        shown = outcome.shown(line.strip())
         if line.startswith(f"{program}: "):
-            return line
+            return shown
         if not _SERVER_TOLD.fullmatch(line):
-            return say("{program} said what is not known to be harmless: {line}", program=program, line=line.strip())
-        if line.strip():
-            tell(line.strip())
+            return say("{program} said what is not known to be harmless: {line}", program=program, line=shown)
+        if shown:
+            tell(shown)
     return None
 
 

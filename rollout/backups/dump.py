@@ -154,7 +154,7 @@ def _dump_and_read(job: DumpJob, connection: Connection, found: list[Relation], 
     with in_background(connection, lambda: read(connection, found)) as reading:
         outcome = run_tool(job.tool, arguments, server=job.server, watch=watch)
         if not outcome.ok:
-            raise server_says(outcome.reason)
+            raise server_says(outcome.reason, cause=outcome.cause)
         for line in outcome.stderr.splitlines():
             job.run.listener.note(line)
         while not reading.done():
@@ -164,17 +164,18 @@ def _dump_and_read(job: DumpJob, connection: Connection, found: list[Relation], 
         return reading.result()
 
 
-def server_says(reason: str, state: str | None = None) -> RolloutError:
-    """Return the error for what the server, or pg_dump, said."""
-    if state == "55P03" or re.search(r"lock timeout|could not obtain lock", reason):
+def server_says(reason: str, state: str | None = None, *, cause: str | None = None) -> RolloutError:
+    """Return the error for what the server, or pg_dump, said; ``cause``: as it was before passwords were taken out."""
+    cause = cause or reason
+    if state == "55P03" or re.search(r"lock timeout|could not obtain lock", cause):
         return LockNotAcquired(
             say("a table's lock did not come in time for the backup: {reason}", reason=reason),
             hint=say("End the session that changes tables (see pg_stat_activity), then run this again."),
         )
     hint = say("Mend what is named, then run this again.")
-    if "row-level security" in reason:  # the same SQLSTATE as for a missing right
+    if "row-level security" in cause:  # the same SQLSTATE as for a missing right
         hint = say("Back up as a role with BYPASSRLS, or as a superuser: others do not see every row.")
-    elif state == "42501" or "permission denied" in reason:
+    elif state == "42501" or "permission denied" in cause:
         hint = say("Back up as the owner of the tables, or as a role with pg_read_all_data (PostgreSQL 14+).")
     elif state == "53200":
         hint = say("Raise max_locks_per_transaction on the server: a backup locks every table.")

@@ -12,7 +12,9 @@ import pytest
 
 from rollout import interrupt, postgres_tools
 from rollout.backups.archive import restore_archive
-from rollout.errors import PreflightFailed
+from rollout.backups.dump import server_says
+from rollout.errors import LockNotAcquired, PreflightFailed
+from rollout.messages import in_chinese
 from rollout.postgres_tools import Outcome, Tool, connection_string, find, redact, run_tool, tool_for
 from rollout.settings import PROJECT, Server
 from tests.fixtures.databases import execute, query
@@ -139,11 +141,77 @@ def test_redaction_knows_urls():
     assert SECRET not in connection_string(SERVER)
 
 
+def with_password(password):
+    """Return a server with this password."""
+    return Server("DATABASE_URL", {**SERVER.parameters, "password": password})
+
+
+@pytest.mark.parametrize("password", ["p", "e", ":", "pg", "1", "ERROR", "密", "transaction_timeout"])
+def test_a_password_spoils_no_message(tmp_path, password):
+    """What a program told is judged as it stands there; a short password is no reason to make it unreadable."""
+    server = with_password(password)
+    assert restore_archive(new_restore(tmp_path, TIMEOUT_BLOCK + IGNORED), tmp_path, server, 16) is None
+    assert restore_archive(new_restore(tmp_path, "WARNING:  one\n密告:  e\n", 0), tmp_path, server, 17) is None
+    refused = "pg_restore: error: could not execute query: permission denied for schema public\n"
+    reason = restore_archive(new_restore(tmp_path, refused), tmp_path, server, 17)
+    assert reason == "pg_restore: could not execute query: permission denied for schema public"
+
+
+@pytest.mark.parametrize("password", ["p", "1", "#", "密", "a b", "lo$g", "long enough"])
+@pytest.mark.parametrize(
+    "told", ["'{}'", '"{}"', "password={} host=x", "x {} y", "of {}", "({}).", "postgresql://me:{}@host", "为{}。"]
+)
+def test_no_password_is_shown_where_it_stands_as_one(tmp_path, password, told):
+    """Wherever a value can stand, a password is taken out, however short it is."""
+    (tmp_path / "told").write_text(f"pg_dump: error: {told.format(password)}")
+    shown = run_tool(
+        script(tmp_path, "pg_dump", f"cat {tmp_path}/told >&2; exit 1"), [], server=with_password(password)
+    )
+    for text in (shown.stderr, shown.reason, repr(shown)):
+        assert told.format(password) not in text
+    assert told.format("***") in shown.reason
+
+
+def test_a_message_of_ours_stays_one():
+    """What we say ourselves of a program's end is there in Chinese too, whatever the password is."""
+    outcome = Outcome(Tool("pg_dump", Path("/x"), "16.4"), 3, "", server=with_password("3"))
+    assert in_chinese(outcome.reason) == "pg_dump 以退出码 3 结束"
+
+
+def test_a_password_that_is_part_of_what_is_judged(tmp_path):
+    """The error's kind is that of what the program told, not of what is left of it."""
+    tool = script(tmp_path, "pg_dump", 'echo "pg_dump: error: lock timeout" >&2; exit 1')
+    outcome = run_tool(tool, [], server=with_password("lock"))
+    assert isinstance(server_says(outcome.reason, cause=outcome.cause), LockNotAcquired)
+
+
+def test_the_servers_own_words_are_part_of_the_reason(database, postgres):
+    """A table that cannot be read: not only that it failed, but what the server says of it."""
+    execute(
+        database,
+        "CREATE TABLE t (a text)",
+        "ALTER TABLE t ALTER a SET STORAGE EXTERNAL",
+        "INSERT INTO t VALUES (repeat('x', 9000))",
+        "UPDATE pg_class SET relfilenode = 999999 WHERE oid = (SELECT reltoastrelid FROM pg_class WHERE relname = 't')",
+    )
+    outcome = run_tool(tool_for("pg_dump", postgres.major), ["--file=/dev/null"], server=database)
+    assert 'Dumping the contents of table "t" failed' in outcome.reason
+    assert "failed. Error message from server: ERROR:  could not open file" in outcome.reason
+
+
+FAILED, FROM_SERVER = "pg_dump: error: it failed.\n", "Error message from server: ERROR:  invalid page"
+
+
 @pytest.mark.parametrize(
     ("returncode", "stderr", "timed_out", "reason"),
     [
         (1, "pg_dump: error: out of room\npg_dump: error: a worker died\n", False, "pg_dump: out of room"),
         (1, "something odd\n", False, "pg_dump: something odd"),
+        (1, f"{FAILED}pg_dump: detail: {FROM_SERVER}", False, f"pg_dump: it failed. {FROM_SERVER}"),
+        (1, f"{FAILED}pg_dump: error: {FROM_SERVER}", False, f"pg_dump: it failed. {FROM_SERVER}"),
+        (1, f"{FAILED}pg_dump: detail: Query was: LOCK TABLE t", False, "pg_dump: it failed."),
+        (1, f"{FAILED}pg_dump: detail: Command was: X", False, "pg_dump: it failed."),
+        (1, f"{FAILED}pg_dump: error: The command was: X", False, "pg_dump: it failed."),
         (-9, "", False, "pg_dump was ended by signal 9"),
         (3, "", False, "pg_dump ended with code 3"),
         (-15, "", True, "pg_dump was stopped because it took too long"),
