@@ -145,7 +145,7 @@ def _may_own(admin: Connection, owner: str, major: int) -> bool:
 def give(admin: Connection, name: str, values: Mapping[str, Any]) -> None:
     """Give a database the owner, grants, settings and connection limit of these ``properties``.
 
-    The comment comes at last (``comment_on``): until then it says that the database is scratch.
+    The rest comes at last (``comment_on``): until then the comment says that the database is scratch, to be dropped.
     """
     database = quote(name)
     admin.exec_driver_sql(f"ALTER DATABASE {database} OWNER TO {quote(values['owner'])}")
@@ -165,16 +165,17 @@ def give(admin: Connection, name: str, values: Mapping[str, Any]) -> None:
 
 
 def comment_on(admin: Connection, name: str, values: Mapping[str, Any]) -> str:
-    """Return the statement that gives a database the comment of these ``properties``."""
+    """Return the SQL for the comment of a database, and for its being a template, as these ``properties`` say."""
     comment = values["comment"]
-    return f"COMMENT ON DATABASE {quote(name)} IS {'NULL' if comment is None else _literal(admin, comment)}"
+    sql = f"COMMENT ON DATABASE {quote(name)} IS {'NULL' if comment is None else _literal(admin, comment)}"
+    return f"{sql}; ALTER DATABASE {quote(name)} IS_TEMPLATE true" if values.get("is_template") else sql
 
 
 def unlike(admin: Connection, name: str, values: Mapping[str, Any]) -> list[str]:
-    """Return in which ``properties`` (name and comment aside) a database differs from these."""
+    """Return in which ``properties`` (those of ``comment_on`` aside) a database differs from these."""
     found = properties(admin, name)
     # The collation's version is the system's of today: indexes were made anew by it.
-    left_out = {"name", "comment", "collation_version", "tablespace"}
+    left_out = {"name", "comment", "collation_version", "tablespace", "is_template"}
     wanted = {one: value for one, value in values.items() if one not in left_out}
     return [one for one in wanted if _compared(one, wanted[one]) != _compared(one, found.get(one))]
 

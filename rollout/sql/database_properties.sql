@@ -20,5 +20,6 @@ SELECT jsonb_build_object(
                             CASE s.setrole WHEN 0 THEN NULL ELSE pg_get_userbyid(s.setrole) END, to_jsonb(s.setconfig))
                         ORDER BY s.setrole <> 0, pg_get_userbyid(s.setrole))
                  FROM pg_db_role_setting s WHERE s.setdatabase = d.oid))
+    || CASE WHEN d.datistemplate THEN '{"is_template": true}' ELSE '{}' END::jsonb -- older manifests have no such key
 FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace
 WHERE d.datname = coalesce(%(name)s, current_database())

@@ -13,7 +13,7 @@ from rollout.backups import dump, prove
 from rollout.backups.archive import restore_archive
 from rollout.database import engine_for
 from rollout.definitions import canonical
-from rollout.errors import BackupFailed
+from rollout.errors import BackupFailed, Interrupted
 from rollout.postgres_tools import run_tool
 from rollout.run import Run
 from rollout.settings import Server
@@ -46,7 +46,7 @@ def sound(database, postgres, role):  # noqa: ARG001 - the roles go after the da
         f"SELECT array(SELECT datname::text FROM pg_database WHERE datname LIKE '{database.database}%')",
     )
     for name in found:
-        execute(postgres.server, f'DROP DATABASE "{name}"')
+        execute(postgres.server, f'ALTER DATABASE "{name}" IS_TEMPLATE false', f'DROP DATABASE "{name}"')
 
 
 def bring_back(server, settings, before_the_restore=()):
@@ -197,6 +197,27 @@ def test_another_client_encoding(sound, settings_for):
     bring_back(sound, settings_for(sound))
     assert query(sound, "SELECT octet_length(a) FROM t") == 4
     assert query(sound, "SELECT octet_length(obj_description('t'::regclass))") == 7
+
+
+def test_a_template_stays_one(sound, settings_for):
+    """A database that is a template is one after a restore; one that is not swapped in leaves nothing behind."""
+    execute(sound, "CREATE TABLE t (a int)")
+    settings, run = settings_for(sound), Run("restore")
+    plain = create(settings, Run("backup create"))
+    assert "is_template" not in plain.manifest.database
+    execute(sound, f"ALTER DATABASE {sound.database} IS_TEMPLATE true")
+    template = create(settings, Run("backup create"), prove=True)
+    listed = "SELECT string_agg(datname || ' ' || datistemplate, ', ') FROM pg_database WHERE datname LIKE '{}%'"
+    with pytest.raises(Interrupted):
+        restore.restore(settings, Run("restore"), template.path, confirm=lambda _: False)
+    assert query(sound, listed.format(sound.database)) == f"{sound.database} true"
+    restore.restore(settings, run, template.path, confirm=lambda _: True)
+    assert query(sound, f"SELECT datistemplate FROM pg_database WHERE datname = '{sound.database}'") is True
+    for name in (run.result["replaced_database"], sound.database):
+        execute(sound, f'ALTER DATABASE "{name}" IS_TEMPLATE false')
+    execute(sound, run.result["drop_replaced"])
+    restore.restore(settings, Run("restore"), plain.path, confirm=lambda _: True)
+    assert properties_of(sound) == plain.manifest.database
 
 
 def test_lists_that_are_cast(sound, settings_for):
