@@ -6,7 +6,7 @@ import tempfile
 import time
 from concurrent.futures import wait
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from rollout.backups.files import DUMP
 from rollout.backups.manifest import manifest_hash, read_catalog
 from rollout.backups.proof import Proof, forget_proof, write_proof
 from rollout.contents import read, relations
-from rollout.database import first_line
+from rollout.database import engine_for, first_line
 from rollout.errors import BackupFailed, PreflightFailed
 from rollout.findings import ERROR, WARNING
 from rollout.messages import say
@@ -38,11 +38,12 @@ if TYPE_CHECKING:
     from rollout.findings import Finding
     from rollout.run import Run
     from rollout.scratch import Place
-    from rollout.settings import Settings
+    from rollout.settings import Server, Settings
 
 
 # What template0 brings, as the catalog names it and as DROP does.
 _BROUGHT = ("schema public", "extension plpgsql")
+_SWITCHED_OFF_SINCE = 17
 
 
 def prove(
@@ -121,13 +122,14 @@ def fill(run: Run, there: Place, path: Path, manifest: Manifest, name: str, *, j
     try:
         with run.step("restore") as step:
             manifest.contents.catalog = read_catalog(path)
-            _strip(there, manifest, name)
-            _restore(run, there, path, manifest, name, jobs=jobs)
+            copy = _quiet(there, manifest, name)
+            _strip(there, manifest, copy)
+            _restore(run, there, path, manifest, copy, jobs=jobs)
             filled.restore_seconds = round(time.monotonic() - begin, 3)
             step.detail = say("{tables} tables into {name}", tables=len(manifest.contents.tables), name=name)
         with run.step("compare") as step:
             filled.definitions = _comparable(there, manifest)
-            filled.findings = list(_compared(run, there, path, manifest, name, jobs=jobs, strictly=filled.definitions))
+            filled.findings = list(_compared(run, there, path, manifest, copy, jobs=jobs, strictly=filled.definitions))
             step.detail = say("{count} differences", count=len(filled.errors))
         filled.seconds = round(time.monotonic() - begin, 3)
     except SQLAlchemyError as error:
@@ -138,12 +140,25 @@ def fill(run: Run, there: Place, path: Path, manifest: Manifest, name: str, *, j
     return filled
 
 
-def _strip(there: Place, manifest: Manifest, name: str) -> None:
+def _quiet(there: Place, manifest: Manifest, name: str) -> Server:
+    """Return how to reach the copy so that its event triggers, which may write down what we do, leave it as it is.
+
+    Before 17 they cannot be kept from that. Only a superuser can restore them, or switch them off.
+    """
+    server = there.server.to_database(name)
+    fires = any(key.startswith("event trigger ") for key in manifest.contents.catalog)
+    if not fires or there.target.major < _SWITCHED_OFF_SINCE:
+        return server
+    options = f"{server.parameters.get('options', '')} -c event_triggers=off"
+    return replace(server, parameters={**server.parameters, "options": options.strip()})
+
+
+def _strip(there: Place, manifest: Manifest, copy: Server) -> None:
     """Drop from the empty database what template0 brings and the backup has not: no dump says that it is gone."""
     too_many = [one for one in _BROUGHT if one not in manifest.contents.catalog]
     if not too_many:
         return
-    engine = scratch.engine_of(there, name)
+    engine = engine_for(copy)
     try:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             databases.unhurried(connection)
@@ -159,17 +174,17 @@ def _strip(there: Place, manifest: Manifest, name: str) -> None:
         engine.dispose()
 
 
-def _restore(run: Run, there: Place, path: Path, manifest: Manifest, name: str, *, jobs: int) -> None:
+def _restore(run: Run, there: Place, path: Path, manifest: Manifest, copy: Server, *, jobs: int) -> None:
     """Let pg_restore fill the database."""
     major = there.target.major
     problem = restore_archive(
         tool_for("pg_restore", major, oldest=manifest.client_major),
         path / DUMP,
-        there.server.to_database(name),
+        copy,
         major,
         jobs=jobs,
         options=tablespace_options(there.admin, manifest.needs),
-        watch=_watch(run, there, name, manifest.table_bytes),
+        watch=_watch(run, there, copy.database, manifest.table_bytes),
         tell=run.listener.note,
     )
     if problem is not None:
@@ -204,7 +219,7 @@ def _comparable(there: Place, manifest: Manifest) -> bool:
 
 
 def _compared(
-    run: Run, there: Place, path: Path, manifest: Manifest, name: str, *, jobs: int, strictly: bool
+    run: Run, there: Place, path: Path, manifest: Manifest, copy: Server, *, jobs: int, strictly: bool
 ) -> Iterator[Finding]:
     """Yield how the restored database differs: its definitions while ``jobs`` connections read its contents."""
     columns = {(table.schema, table.name): table.columns for table in manifest.contents.tables}
@@ -214,7 +229,7 @@ def _compared(
         nonlocal done
         done += size
 
-    engine = scratch.engine_of(there, name)
+    engine = engine_for(copy)
     try:
         with ExitStack() as stack:
             connection, *beside = [stack.enter_context(snapshot(engine, lock_timeout=0)) for _ in range(jobs)]
@@ -222,7 +237,7 @@ def _compared(
             work = partial(read, connection, tables, columns=columns, told=told, beside=beside)
             with in_background(connection, work, *beside) as reading:
                 if strictly:
-                    yield from _definitions(there, path, manifest, name)
+                    yield from _definitions(there, path, manifest, copy)
                 while not reading.done():
                     wait([reading], 0.2)
                     run.listener.progress("compare", min(done, total), total, "bytes")
@@ -244,7 +259,7 @@ def _compared(
         )
 
 
-def _definitions(there: Place, path: Path, manifest: Manifest, name: str) -> Iterator[Finding]:
+def _definitions(there: Place, path: Path, manifest: Manifest, copy: Server) -> Iterator[Finding]:
     """Yield how `pg_dump -s` of the copy differs from what the archive holds."""
     major = there.target.major
     options = tablespace_options(there.admin, manifest.needs)
@@ -253,7 +268,7 @@ def _definitions(there: Place, path: Path, manifest: Manifest, name: str) -> Ite
         reader = tool_for("pg_restore", 0, oldest=manifest.client_major)
         dumper = tool_for("pg_dump", major, oldest=manifest.client_major)
         problem = definitions_of_archive(reader, path / DUMP, expected, options) or definitions_of_database(
-            dumper, there.server.to_database(name), found, options
+            dumper, copy, found, options
         )
         if problem is not None:
             raise there.failed(

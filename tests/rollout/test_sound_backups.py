@@ -220,6 +220,31 @@ def test_a_template_stays_one(sound, settings_for):
     assert properties_of(sound) == plain.manifest.database
 
 
+@pytest.mark.parametrize("event", ["ddl_command_end", "login"])
+def test_event_triggers_that_write(sound, postgres, settings_for, event):
+    """What writes down who changes definitions, or logs in, does not write down how the copy is made and read."""
+    if postgres.major < 17:
+        pytest.skip("event triggers can be switched off, and hear of logins, from 17 on")
+    execute(
+        sound,
+        "CREATE TABLE log (tag text)",
+        "CREATE FUNCTION note() RETURNS event_trigger LANGUAGE plpgsql"
+        " AS 'BEGIN INSERT INTO public.log VALUES (tg_tag); END'",
+        "CREATE MATERIALIZED VIEW m AS SELECT 1 AS a FROM pg_sleep(0.5)",
+        "CREATE MATERIALIZED VIEW n AS SELECT a FROM m",
+        "CREATE TABLE t AS SELECT 1 AS a",
+        f"CREATE EVENT TRIGGER e ON {event} EXECUTE FUNCTION note()",
+        "ALTER EVENT TRIGGER e ENABLE ALWAYS",
+        "INSERT INTO log VALUES ('before')",
+    )
+    settings = settings_for(sound)
+    made = create(settings, Run("backup create"), prove=True)
+    assert made.proof is not None
+    run = Run("restore")
+    restore.restore(settings, run, made.path, confirm=lambda _: True)
+    assert run.findings == []
+
+
 def test_lists_that_are_cast(sound, settings_for):
     """IN with another type than text, with a line's end in a value, and in extended statistics."""
     execute(
