@@ -40,9 +40,10 @@ _ROLES = re.compile(
     rf"^(CREATE POLICY {_NAME} ON {_NAME}(?:\.{_NAME})?(?: AS \w+)?(?: FOR \w+)? TO )({_NAME}(?:, {_NAME})+)",
     re.MULTILINE,
 )
+# Names and literals are passed over whole: nothing begins inside of one.
 _LITERAL_WITH_ALIAS = re.compile(
-    r"((?:'(?:[^']|'')*'|NULL|true|false|-?[\d.]+)::[a-z\"][\w .\"]*?(?:\(\d+(?:,\d+)?\))?(?:\[\])?)"
-    r" AS (?:\"[^\"]+\"|\w+)"
+    r"\"(?:[^\"]|\"\")*\"|(?P<literal>'(?:[^']|'')*'|NULL|true|false|-?[\d.]+)"
+    r"(?:(?P<cast>::[a-z\"][\w .\"]*?(?:\(\d+(?:,\d+)?\))?(?:\[\])?) AS (?:\"[^\"]+\"|\w+))?"
 )
 
 _SHOWN = 3
@@ -60,7 +61,9 @@ def canonical(text: str) -> str:
         text = _cast_by_element(text, start)
         start = text.find(_LIST, start + 1)
     text = _ROLES.sub(lambda found: found[1] + ", ".join(sorted(re.findall(_NAME, found[2]))), text)
-    return _LITERAL_WITH_ALIAS.sub(r"\1", text)
+    return _LITERAL_WITH_ALIAS.sub(
+        lambda found: f"{found['literal']}{found['cast']}" if found["cast"] else found[0], text
+    )
 
 
 def _cast_by_element(text: str, start: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import nullcontext
 
 import pytest
@@ -243,6 +244,21 @@ def test_event_triggers_that_write(sound, postgres, settings_for, event):
     run = Run("restore")
     restore.restore(settings, run, made.path, confirm=lambda _: True)
     assert run.findings == []
+
+
+def test_a_long_comment_takes_no_time():
+    """Definitions are read in time with their length, however many quotes are in them."""
+    comment = "COMMENT ON TABLE t IS '" + "it''s a ''long'' comment\n" * 20_000 + "';"
+    begin = time.monotonic()
+    assert canonical(comment) == comment
+    assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize("name", ["x", '"it\'s"'])
+def test_a_literal_with_an_alias(name):
+    """The alias that a bare literal gets is left out, not that of another expression, nor one inside a text."""
+    view = f"CREATE VIEW {name} AS\n SELECT 'x AS y'::text{{}}\nUNION\n SELECT 2 AS a,\n    'a::text AS b' AS c;"
+    assert canonical(view.format(" AS text")) == canonical(view.format("")) == view.format("")
 
 
 def test_lists_that_are_cast(sound, settings_for):
