@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
 from datamigrations.mapping import TABLES
 from rollout import memory
@@ -46,13 +45,14 @@ def check_import(own: Connection, options: ImportOptions) -> None:
             say("the tenant code {tenant} is not 1 to 50 characters long", tenant=options.tenant),
             hint=say("For example --tenant pagtive"),
         )
-    try:
-        own.execute(text("SELECT now() AT TIME ZONE :zone"), {"zone": options.source_timezone})
-    except DBAPIError as error:
+    # By name only: AT TIME ZONE takes abbreviations too, and UTC+8 for a POSIX rule that is eight hours *behind*.
+    # https://www.postgresql.org/docs/current/datetime-posix-timezone-specs.html
+    known = text("SELECT EXISTS (SELECT FROM pg_timezone_names WHERE lower(name) = lower(:zone))")
+    if not own.execute(known, {"zone": options.source_timezone}).scalar_one():
         raise PreflightFailed(
             say("the server does not know the time zone {zone}", zone=options.source_timezone),
             hint=say("For example --source-timezone Asia/Shanghai (SELECT name FROM pg_timezone_names)."),
-        ) from error
+        )
     if not own.execute(text("SELECT to_regclass('rollout.import_changes') IS NOT NULL")).scalar_one():
         # A memory that an earlier version of this tool made; every statement of the file can be run again.
         own.exec_driver_sql(memory.SCHEMA_SQL.read_text(encoding="utf-8"))

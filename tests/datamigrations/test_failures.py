@@ -183,6 +183,14 @@ def test_options_that_make_no_sense(settings, option, value):
     refused(attempt_import(settings, **{option: value}), 6)
 
 
+@pytest.mark.parametrize("zone", tried_once(["UTC+8", "CST", "GMT+8", "+08:00", "8", "Foo/Bar-3", ""], keep=2))
+def test_zones_that_mean_something_else(settings, zone):
+    """What PostgreSQL takes for a POSIX rule (its sign the other way round) or an abbreviation is no zone."""
+    run = attempt_import(settings, source_timezone=zone)
+    assert "does not know the time zone" in refused(run, 6)
+    assert "pg_timezone_names" in run.error.hint
+
+
 def test_a_role_that_may_not_read(settings, source, source_server, postgres):
     """The table is named."""
     role = f"reader_{source_server.database}"
