@@ -35,9 +35,12 @@ _SAME_TARGET = say("two source users have this target")
 _MAPPED = say("the map says otherwise since an earlier import")
 _FROM_THE_SERVER = {str(one): one for one in (_NO_SOURCE_USER, _NO_TARGET, _SAME_TARGET, _MAPPED)}
 
+# ``partly``: the run does not read every user, so that one who is not there may well be in the source.
 _PROBLEMS = f"""
 SELECT line, source_id, problem FROM (
     SELECT d.line, d.source_id, CASE
+        WHEN w.n IS NULL AND :partly AND NOT EXISTS (SELECT FROM import_converted_users AS c WHERE c.id = d.source_id)
+        THEN NULL
         WHEN w.n IS NULL THEN {literal(_NO_SOURCE_USER)}
         WHEN d.action = 'match' AND u.id IS NULL THEN {literal(_NO_TARGET)}
         WHEN d.action = 'match' AND count(*) OVER (PARTITION BY d.action, d.target) > 1
@@ -49,6 +52,10 @@ SELECT line, source_id, problem FROM (
     LEFT JOIN public.users AS u ON u.id::text = d.target
     LEFT JOIN public.pagtive_user_map AS m ON m.source_id = d.source_id
 ) AS q WHERE problem IS NOT NULL ORDER BY line
+"""
+_UNREAD = """
+SELECT count(*) FROM import_decisions AS d
+WHERE NOT EXISTS (SELECT FROM import_converted_users AS w WHERE w.id = d.source_id)
 """
 
 
@@ -124,5 +131,11 @@ def prepare(job: Job) -> None:
             **{name: [row[name] for row in job.options.decisions] for name in names},
         )
         job.execute("ANALYZE rollout.import_decisions")
-        found = job.connection.execute(text(_PROBLEMS))
+        partly = job.options.retry_rejects or job.options.limit_users is not None
+        found = job.connection.execute(text(_PROBLEMS), {"partly": partly})
         refuse([(f"{row.line}: {row.source_id}", _FROM_THE_SERVER[row.problem]) for row in found])
+        unread = job.scalar(_UNREAD)
+        if unread:
+            job.run.listener.note(
+                say("{count} decision(s) were not looked at: this run does not read those users", count=unread)
+            )

@@ -177,7 +177,7 @@ def resolve(job: Job) -> None:
     message = "several users of the target have this e-mail address"
     _reject(job, AMBIGUOUS, message, "SELECT n FROM import_people WHERE matched_by = 'ambiguous'")
     skipped = "SELECT n FROM import_people WHERE decided = 'skip'"
-    _reject(job, "skipped_by_decision", "the file of decisions says to skip this user", skipped)
+    _reject(job, quarantine.SKIPPED, "the file of decisions says to skip this user", skipped)
     _reject(job, "account_taken", "the decided user's address or Feishu id is somebody's account", _CREATE_TAKEN)
     job.temporary("import_newcomers", _NEWCOMERS)
     job.temporary("import_twins", _TWINS)

@@ -57,7 +57,7 @@ def import_pagtive(settings: Settings, run: Run, options: ImportOptions) -> None
                 with output(options.plan_file, private=True):
                     pass  # it can be written
             if options.retry_rejects:
-                run.result["retried"] = quarantine.count_open(session.own)
+                run.result["retried"] = _count_open(session, run, quarantine.decided(options))
                 if not run.result["retried"]:
                     run.listener.note(say("no row with a key is open in quarantine: nothing to retry"))
                     return
@@ -83,9 +83,12 @@ def _import(session: Session, run: Run, options: ImportOptions) -> None:
         if options.users_only:
             source.tables = {USERS.name: source.tables[USERS.name]}
         if options.retry_rejects:
-            source.only = {name: quarantine.conditions(session.engine, one) for name, one in source.tables.items()}
+            about = quarantine.decided(options)
+            source.only = {
+                name: quarantine.conditions(session.engine, one, about) for name, one in source.tables.items()
+            }
         with pipeline.begun(session, source, run, workers=options.jobs) as staged:
-            left_open = _stage(session, run, staged)
+            left_open = _stage(session, run, staged, options)
             job = _change(session, run, options, staged, left_open)
     if not options.dry_run:
         written = {table.target: _written(job, table.name) for table in TABLES if table.name in source.tables}
@@ -124,6 +127,16 @@ def _change(session: Session, run: Run, options: ImportOptions, staged: Pipeline
     return job
 
 
+def _count_open(session: Session, run: Run, about: list[str]) -> int:
+    """Count what a retry reads; say whom it leaves out."""
+    skipped = quarantine.count_skipped(session.own, about)
+    if skipped:
+        run.listener.note(
+            say("{count} user(s) skipped by decision stay so: a retry reads whom --decisions names", count=skipped)
+        )
+    return quarantine.count_open(session.own, about)
+
+
 def _note_left(job: Job) -> None:
     """Say what a retry did not find: rows without a key, and rows that have another key now, or are gone."""
     left = quarantine.left_open(job)
@@ -141,7 +154,7 @@ def _written(job: Job, name: str) -> int:
     return job.counts[name].inserted + job.counts[name].updated
 
 
-def _stage(session: Session, run: Run, staged: Pipeline) -> dict[str, int]:
+def _stage(session: Session, run: Run, staged: Pipeline, options: ImportOptions) -> dict[str, int]:
     """Copy the source's tables into the staging area, at least as far as merging needs to begin.
 
     Return how many rows of each table a retry leaves in quarantine as they are: it does not merge before all are there.
@@ -149,7 +162,8 @@ def _stage(session: Session, run: Run, staged: Pipeline) -> dict[str, int]:
     with run.step("copy") as step:
         rows = staged.wait_for_merge()
         tables = staged.source.tables
-        left_open = {name: quarantine.leave_open(session.own, tables[name]) for name in staged.source.only}
+        about = quarantine.decided(options)
+        left_open = {name: quarantine.leave_open(session.own, tables[name], about) for name in staged.source.only}
         rows -= sum(left_open.values())
         step.detail = say("{rows} rows of {tables} table(s)", rows=rows, tables=len(tables))
         if not staged.is_complete:

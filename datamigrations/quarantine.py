@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from datamigrations import rules
+from datamigrations.mapping import USERS
 from datamigrations.sqltext import literal
 from rollout import memory
 from rollout.database import engine_for, quote
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    from datamigrations.job import Job
+    from datamigrations.job import ImportOptions, Job
     from datamigrations.mapping import Table
     from datamigrations.rules import Rule
     from datamigrations.source import SourceTable
@@ -32,6 +33,9 @@ _BATCH = 500
 _KEYS = 50_000
 _WHOLE_BYTES = 100_000_000
 _CUT_BYTES = 10_000
+
+SKIPPED = "skipped_by_decision"
+"""The reason of users whom a person decided to skip."""
 
 
 def create(job: Job) -> None:
@@ -89,50 +93,64 @@ def _key(texts: dict[str, str]) -> str:
     return " || '/' || ".join(f"coalesce({value}, '')" for value in texts.values())
 
 
-def count_open(connection: Connection) -> int:
-    """Count the rows of earlier runs that no run has taken since, one a key."""
-    query = f"SELECT count(*) FROM (SELECT DISTINCT table_name, source_key FROM rollout.quarantine WHERE {_OPEN}) AS q"
-    return int(connection.execute(text(query)).scalar_one())
+def decided(options: ImportOptions) -> list[str]:
+    """Return the source users whom the decisions of a run are about."""
+    return [row["source_id"] for row in options.decisions]
 
 
-def conditions(engine: Engine, source: SourceTable) -> list[Callable[[], str]]:
+def count_open(connection: Connection, about: list[str], condition: str = "") -> int:
+    """Count the rows of earlier runs that a retry reads, one a key; ``about``: users whom its decisions are about."""
+    query = f"SELECT DISTINCT table_name, source_key FROM rollout.quarantine AS q WHERE {condition or _OPEN}"
+    values = {"decided": about}
+    return int(connection.execute(text(f"SELECT count(*) FROM ({query}) AS open_rows"), values).scalar_one())
+
+
+def count_skipped(connection: Connection, about: list[str]) -> int:
+    """Count the users whom a retry leaves out, because somebody decided to skip them and this run's file does not."""
+    return count_open(connection, about, f"resolved_by IS NULL AND {_SKIPPED}")
+
+
+def conditions(engine: Engine, source: SourceTable, about: list[str]) -> list[Callable[[], str]]:
     """Return what makes conditions on a source table's rows (``s``): together they hold for all open rows, and others.
 
     One for so many keys, made when it is its turn, so that never more of them are in memory. No row is read twice: a
     condition is about the first column of the key, and that has all its rows in one batch.
     """
+    values = {"decided": about}
     with engine.connect() as connection:
-        keys = int(connection.execute(text(f"SELECT count(*) FROM {_plain(source)}")).scalar_one())
+        keys = int(connection.execute(text(f"SELECT count(*) FROM {_plain(source)}"), values).scalar_one())
         batch = f"SELECT plain, ntile({keys // _KEYS + 1}) OVER (ORDER BY plain) AS batch FROM {_plain(source)}"
         bounds = f"SELECT max(plain) FROM ({batch}) AS b GROUP BY batch ORDER BY 1"
-        upper = [str(bound) for bound in connection.execute(text(bounds)).scalars()]
-    return [partial(_condition, engine, source, *batch) for batch in pairwise(["", *upper])]
+        upper = [str(bound) for bound in connection.execute(text(bounds), values).scalars()]
+    return [partial(_condition, engine, source, about, *batch) for batch in pairwise(["", *upper])]
 
 
-def _condition(engine: Engine, source: SourceTable, after: str, upto: str) -> str:
+def _condition(engine: Engine, source: SourceTable, about: list[str], after: str, upto: str) -> str:
     """Return the condition for the keys of one batch; a subquery is hashed on every server."""
     query = f"SELECT plain FROM {_plain(source)} WHERE (plain > :after OR :after = '') AND plain <= :upto"
+    values = {"decided": about, "after": after, "upto": upto}
     with engine.connect() as connection:
-        keys = connection.execute(text(query), {"after": after, "upto": upto}).scalars()
+        keys = connection.execute(text(query), values).scalars()
         listed = ", ".join(map(literal, keys))
     first = _PLAIN.format(key=_source_text(source, source.table.key[0]))
     return f"{first} IN (SELECT unnest(ARRAY[{listed}]::text[]))"
 
 
-def leave_open(own: Connection, source: SourceTable) -> int:
+def leave_open(own: Connection, source: SourceTable, about: list[str]) -> int:
     """Take from the staging table all but open rows, and rivals of open ones for a key; return how many.
 
     Rivals have to be there too: without the page ``1`` its duplicate ``01`` would take its place.
     """
     texts = {name: _as_text(source, name) for name in source.table.key}
-    mine = f"SELECT source_key FROM rollout.quarantine WHERE {_OPEN} AND table_name = {literal(source.table.name)}"
+    name = literal(source.table.name)
+    mine = f"SELECT source_key FROM rollout.quarantine AS q WHERE {_OPEN} AND table_name = {name}"
     rivals = f"SELECT plain FROM {_plain(source, 'reasons && ARRAY[' + _RIVALS + ']')}"
     first = _PLAIN.format(key=texts[source.table.key[0]])
     query = (
         f"DELETE FROM rollout.{source.staged} AS s"
         f" WHERE {_key(texts)} NOT IN ({mine}) AND coalesce({first}, '') NOT IN ({rivals})"
     )
-    return own.execute(text(query)).rowcount
+    return own.execute(text(query), {"decided": about}).rowcount
 
 
 def _plain(source: SourceTable, condition: str = "true") -> str:
@@ -175,9 +193,9 @@ def resolve(job: Job) -> None:
 
 
 def left_open(job: Job) -> int:
-    """Count the rows of earlier runs that are open still."""
-    query = "SELECT count(*) FROM rollout.quarantine WHERE resolved_by IS NULL AND run_id <> :run_id"
-    return int(job.scalar(query, run_id=job.run.run_id))
+    """Count the rows of earlier runs that are open still, though this retry was to read them."""
+    query = "SELECT count(*) FROM rollout.quarantine AS q WHERE resolved_by IS NULL AND run_id <> :run_id"
+    return int(job.scalar(f"{query} AND NOT {_SKIPPED}", run_id=job.run.run_id, decided=decided(job.options)))
 
 
 def reopen(connection: Connection, undone: str, run_id: str) -> None:
@@ -251,7 +269,13 @@ def rejects(settings: Settings, run_id: str | None = None, *, everything: bool =
 
 # Rows without a whole key cannot be told apart.
 _HAS_KEY = "'/' || source_key || '/' NOT LIKE '%//%'"
-_OPEN = f"resolved_by IS NULL AND {_HAS_KEY}"
+# What a person decided stands until another decision; a uuid is decided in small letters.
+_SKIPPED = (
+    f"(q.table_name = {literal(USERS.name)} AND {literal(SKIPPED)} = ANY(q.reasons)"
+    " AND q.source_key NOT IN (SELECT unnest(CAST(:decided AS text[])))"
+    " AND lower(q.source_key) NOT IN (SELECT unnest(CAST(:decided AS text[]))))"
+)
+_OPEN = f"resolved_by IS NULL AND {_HAS_KEY} AND NOT {_SKIPPED}"
 _RIVALS = "'duplicate_key', 'duplicate_page'"
 # What is the same in every way to write a uuid.
 _PLAIN = "lower(regexp_replace({key}, '[^0-9A-Za-z]', '', 'g'))"

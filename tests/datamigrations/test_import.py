@@ -147,7 +147,7 @@ def test_values_of_the_other_tables(settings, source, target):
 
 
 @pytest.mark.parametrize(
-    ("zone", "hour"), tried_once([("America/New_York", "05"), ("UTC", "00"), ("Asia/Shanghai", "16"), ("asia/shanghai", "16")])
+    ("zone", "hour"), tried_once([("America/New_York", "05"), ("utc", "00"), ("Asia/Shanghai", "16")])
 )
 def test_naive_times_are_read_in_the_zone(settings, source, target, zone, hour):
     """``--source-timezone`` says what a time without zone means."""

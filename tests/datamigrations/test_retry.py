@@ -9,7 +9,7 @@ from datamigrations.pagtive import ImportOptions, import_pagtive
 from datamigrations.quarantine import rejects
 from datamigrations.undo import undo_run
 from rollout.run import Listener, Run
-from tests.fixtures.pagtive import figures, imported, uid
+from tests.fixtures.pagtive import attempt_import, figures, imported, uid
 
 
 def listed(settings, *arguments, **options):
@@ -141,6 +141,58 @@ def test_only_a_whole_import_settles_rows_that_are_gone(settings, source):
     assert ("users", uid(3)) not in listed(settings)
 
 
+def decisions(*given):
+    """Return decisions as the file's reader does."""
+    return [
+        {"line": str(line), "source_id": one, "action": action, "target": ""}
+        for line, (one, action) in enumerate(given)
+    ]
+
+
+def test_who_was_skipped_stays_so(settings, source, target):
+    """A retry brings what was mended, not whom a person decided to skip, and says so; a new decision brings them."""
+    source.user(1)
+    source.project(2, source.user(2, role="root"))
+    source.project(3, source.user(3))
+    imported(settings, decisions=decisions((uid(3), "skip")))
+    source.run("UPDATE users SET role = 'user'")
+    heard = notes(settings)
+    assert any(line.startswith("1 user(s) skipped by decision stay so") for line in heard)
+    assert not any("had no key" in line for line in heard)
+    assert target.matched() == {uid(1): "created", uid(2): "created"}
+    assert listed(settings) == [("users", uid(3)), ("projects", uid(3, 1))]
+    source.run("DELETE FROM projects WHERE id = %s", uid(3, 1))
+    imported(settings)
+    assert uid(3) in target.matched()
+
+
+def test_a_new_decision_on_somebody_skipped(settings, source, target):
+    """A retry reads whom its file names: again skipped, they are open once; created, they come with their projects."""
+    source.project(3, source.user(3))
+    imported(settings, decisions=decisions((uid(3), "skip")))
+    run = imported(settings, retry_rejects=True, decisions=decisions((uid(3), "skip")))
+    assert figures(run, "users") == {"read": 1, "quarantined": 1}
+    assert sorted(listed(settings)) == sorted([("users", uid(3)), ("projects", uid(3, 1))])
+    run = imported(settings, retry_rejects=True, decisions=decisions((uid(3), "create")))
+    assert figures(run, "users") == figures(run, "projects") == {"read": 1, "inserted": 1}
+    assert (target.matched(), listed(settings)) == ({uid(3): "created"}, [])
+
+
+@pytest.mark.parametrize("options", [{"retry_rejects": True}, {"limit_users": 1}])
+def test_the_file_again_on_a_part_of_the_users(settings, source, options):
+    """Decisions on users whom such a run does not read are counted, not refused; those on rows it reads still are."""
+    source.user(1, created_at="2024-01-01")
+    source.user(2, created_at="2024-01-02")
+    decided = decisions((uid(2), "skip"), ("nobody", "skip"))
+    refused = attempt_import(settings, decisions=decided)
+    assert (refused.exit_code, "1: nobody" in refused.error.message) == (6, True)
+    source.run("UPDATE users SET role = 'root' WHERE id = %s", uid(1))
+    imported(settings, decisions=decided[:1])
+    heard = notes(settings, decisions=decided, **options)
+    left = 2 if "limit_users" in options else 1
+    assert any(line.startswith(f"{left} decision(s) were not looked at") for line in heard)
+
+
 class Notes(Listener):
     """Keeps what is said."""
 
@@ -153,10 +205,11 @@ class Notes(Listener):
         self.heard.append(str(message))
 
 
-def notes(settings):
-    """Retry; return what was said."""
+def notes(settings, **options):
+    """Retry, or what ``options`` say; return what was said."""
     heard = Notes()
-    import_pagtive(settings, Run("pagtive import", listener=heard), ImportOptions(retry_rejects=True))
+    options = options or {"retry_rejects": True}
+    import_pagtive(settings, Run("pagtive import", listener=heard), ImportOptions(**options))
     return heard.heard
 
 
