@@ -71,21 +71,37 @@ def read(path: Path) -> tuple[str, list[dict[str, str]]]:
             say("{path} cannot be read: {reason}", path=path, reason=reason),
             hint=say("Check the file's name and rights.") if missing else say("Save it as CSV in UTF-8."),
         ) from error
-    delimiter = ";" if ";" in content.split("\n", 1)[0] else ","
-    reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter)
-    if sorted(name.strip() for name in reader.fieldnames or []) != sorted(HEADER):
+    if "\0" in content:
+        refuse([(str(content.count("\n", 0, content.index("\0")) + 1), say("a NUL character"))])
+    header, rows = _parsed(content)
+    if sorted(header) != sorted(HEADER):
         raise PreflightFailed(
             say("{path} has no header with {names}", path=path, names=", ".join(HEADER)),
             hint=say("The first line: source_id,action,target"),
         )
-    rows = [
-        {"line": str(reader.line_num), **{str(k).strip(): str(v or "").strip() for k, v in row.items()}}
-        for row in reader
-    ]
     for row in rows:
         row |= {name: row[name].lower() for name in ("source_id", "target") if row[name].count("-") == 4}  # noqa: PLR2004
     refuse(list(_of_form(rows)))
     return hashlib.sha256(raw).hexdigest(), rows
+
+
+def _parsed(content: str) -> tuple[list[str], list[dict[str, str]]]:
+    """Return a CSV's header, and its rows (with ``line``) without those of empty cells, which spreadsheets leave."""
+    delimiter = ";" if ";" in content.split("\n", 1)[0] else ","
+    reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter, restkey="None", strict=True)
+    rows: list[dict[str, str]] = []
+    ended = 0
+    try:
+        header = [name.strip() for name in reader.fieldnames or []]
+        ended = reader.line_num
+        for row in reader:
+            ended = reader.line_num
+            cells = {name.strip(): "".join(cell or "").strip() for name, cell in row.items()}
+            if any(cells.values()):
+                rows.append({"line": str(ended), **cells})
+    except csv.Error:
+        refuse([(str(ended + 1), say("a quotation mark that is not closed, or stands where none may be"))])
+    return header, rows
 
 
 def _of_form(rows: list[dict[str, str]]) -> Iterator[tuple[str, str]]:

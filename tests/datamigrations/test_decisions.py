@@ -64,6 +64,12 @@ def test_every_problem_is_told(settings, source, target):
         (b"source_id,action,target\na,skip,x\nb,match,\n", "3: a target"),
         (b"source_id,action,target\na,skip,,\n", "2: too many"),
         (b"\xff\xfes\x00o\x00", "UTF-8"),
+        (b"source_id,action,target\nab\0c,skip,\n", "2: a NUL"),
+        (b'source_id,action,target\na,skip,\n"b,skip,\n' + b"c,skip,\n" * 20_000, "3: a quotation mark"),
+        (b'source_id,action,target\na,skip,\n"b,skip,\nc,skip,\n', "3: a quotation mark"),
+        (b'source_id,action,"target\n' + b"c,skip,\n" * 20_000, "1: a quotation mark"),
+        (b"source_id,action,target\n,,\n , ,,\n", "no decision"),
+        (b"source_id,action,target\n,skip,\n", "2: source_id"),
     ],
 )
 def test_files_that_are_none(tmp_path, content, said):
@@ -79,6 +85,13 @@ def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(PreflightFailed, match="cannot be read") as caught:
         read(tmp_path / "nowhere.csv")
     assert caught.value.hint == "Check the file's name and rights."
+
+
+def test_empty_rows(tmp_path):
+    """What Excel leaves at the end, or between: cells without anything in them; lines are counted all the same."""
+    file = tmp_path / "decisions.csv"
+    file.write_bytes(b"source_id,action,target\r\na,skip,\r\n,,\r\n\r\nb,create, \r\n,,\r\n , ,,\r\n")
+    assert [(row["line"], row["source_id"]) for row in read(file)[1]] == [("2", "a"), ("5", "b")]
 
 
 def test_what_spreadsheets_write(tmp_path):
