@@ -18,6 +18,7 @@ from datamigrations.quarantine import accepted
 from datamigrations.sqltext import literal
 from rollout.errors import UNTOUCHED, PreflightFailed
 from rollout.messages import say
+from rollout.output import EMPTY_NAME, NAME_A_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +62,8 @@ WHERE NOT EXISTS (SELECT FROM import_converted_users AS w WHERE w.id = d.source_
 
 def read(path: Path) -> tuple[str, list[dict[str, str]]]:
     """Return a file's hash and its rows (with ``line``); raise ``PreflightFailed`` with every problem of its form."""
+    if not path.parts:
+        raise PreflightFailed(EMPTY_NAME, hint=NAME_A_FILE)
     try:
         raw = path.read_bytes()
         content = raw.decode("utf-8-sig")

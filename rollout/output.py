@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+EMPTY_NAME = say("the file name is empty")
+NAME_A_FILE = say("Name a file: neither nothing nor a dot is one.")
+
 
 @contextmanager
 def output(file: Path, *, private: bool = False) -> Iterator[TextIO]:
@@ -20,6 +23,8 @@ def output(file: Path, *, private: bool = False) -> Iterator[TextIO]:
 
     Raises ``ConfigurationError`` where it cannot be made, or not be written to its end.
     """
+    if not file.parts:
+        raise ConfigurationError(EMPTY_NAME, hint=NAME_A_FILE)
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600 if private else 0o666)
         if private:

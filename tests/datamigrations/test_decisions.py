@@ -1,11 +1,14 @@
 """``--decisions``: they override the rules, are checked as a whole, and what is skipped is accounted for."""
 
+from pathlib import Path
+
 import pytest
 
 from datamigrations.decisions import read
 from datamigrations.undo import undo_run
-from rollout.errors import PreflightFailed
+from rollout.errors import PreflightFailed, RolloutError
 from rollout.messages import in_chinese
+from rollout.output import output
 from rollout.run import Run
 from tests.fixtures.pagtive import attempt_import, figures, imported, uid
 
@@ -85,6 +88,14 @@ def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(PreflightFailed, match="cannot be read") as caught:
         read(tmp_path / "nowhere.csv")
     assert caught.value.hint == "Check the file's name and rights."
+
+
+def test_an_empty_name():
+    """``--decisions ""`` and its like: the name is what is wrong, not a directory."""
+    for use in (lambda: read(Path()), lambda: output(Path()).__enter__()):
+        with pytest.raises(RolloutError, match="the file name is empty") as caught:
+            use()
+        assert caught.value.exit_code in {3, 6}
 
 
 def test_empty_rows(tmp_path):
