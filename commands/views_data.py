@@ -98,7 +98,7 @@ def _pagtive_plan(run: Run, speak: Speaker) -> Iterator[str]:
     if run.exit_code or not found:
         return
     rows = (
-        [one["source_id"], one["matched_by"], one.get("target_user_id"), _noted(one, speak)]
+        [one.get("source_id"), one["matched_by"], one.get("target_user_id"), _noted(one, speak)]
         for one in found["users"][:_SHOWN]
     )
     yield from table([say("source user"), say("matched by"), say("user of the target"), say("note")], rows, speak)
@@ -123,8 +123,8 @@ _COLLISION = {
 def _noted(one: dict[str, str], speak: Speaker) -> str:
     """Say what is special about one source user."""
     notes = [one[name] for name in ("withheld_role", "reasons") if name in one]
-    if "taken_username" in one:
-        notes.append(speak(say("username {name}", name=one.get("new_username", "…"))))
+    if "username_taken" in one:
+        notes.append(speak(say("username is taken")))
     if "merged_into" in one:
         notes.append(speak(say("merged into source user {source_id}", source_id=one["merged_into"])))
     return ", ".join(notes)

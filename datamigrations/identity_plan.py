@@ -1,7 +1,8 @@
 """``tool pagtive plan``: who each source user would be in the target, what collides, and what would be withheld.
 
 The same code as the import decides (staging, rules, ``identity.resolve``, the merge of users), in a transaction that is
-rolled back. Addresses are personal data: they are in the CSV only, which its owner alone may read, never in reports.
+rolled back. Addresses and names are personal data (a name may be a part of an address, or a telephone number): they are
+in the CSV only, which its owner alone may read, never in reports.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ LISTED = 100
 """How many users, and collisions of each kind, the result lists; the CSV has all users."""
 
 _BATCH = 2000
+_PERSONAL = {"email", "username", "new_username", "taken_username"}
 
 # Rejected users are no longer among the people: what is said of them comes from the list of rejects.
 _USERS = """
@@ -83,7 +85,7 @@ def collect(job: Job, file: Path | None) -> None:
     """Put the plan into the run's result, and all of it into ``file``. Needs the merge of users.
 
     ``identity``: ``matched`` {rule: users}, ``taken_usernames``, ``collisions`` {kind: count}, ``colliding`` and
-    ``users`` (bounded lists, without addresses).
+    ``users`` (bounded lists, without addresses and names).
     """
     matched: dict[str, int] = {}
     listed: list[dict[str, Any]] = []
@@ -106,7 +108,9 @@ def collect(job: Job, file: Path | None) -> None:
         "matched": dict(sorted(matched.items())),
         "taken_usernames": taken,
         "collisions": collisions,
-        "colliding": [{"kind": one.kind, "users": one.users[:LISTED]} for one in colliding],
+        "colliding": [
+            {"kind": one.kind, "users": [who for who in one.users if "@" not in who][:LISTED]} for one in colliding
+        ],
         "users": listed,
     }
 
@@ -120,6 +124,10 @@ def _stream(job: Job) -> Iterator[dict[str, Any]]:
 
 
 def _without_addresses(row: dict[str, Any]) -> dict[str, Any]:
-    """Return what a report may hold of a user: no address, not even one that serves as a name; nothing empty."""
-    shown = {name: value for name, value in row.items() if name not in {"email", "username"} and value is not None}
-    return {name: value for name, value in shown.items() if "@" not in value}
+    """Return what a report may hold of a user: no name, no address, not even one that serves as an id; nothing empty.
+
+    ``username_taken`` says that the username is somebody's, without telling it.
+    """
+    shown = {name: value for name, value in row.items() if name not in _PERSONAL and value is not None}
+    told = {name: value for name, value in shown.items() if "@" not in value}
+    return told | ({"username_taken": True} if row["taken_username"] is not None else {})

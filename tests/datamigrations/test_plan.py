@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 
@@ -89,12 +90,33 @@ def test_addresses_are_in_the_csv_only(settings, source, target, tmp_path):
     """The file is its owner's alone, also where it was everybody's before; the report holds no address."""
     source.user(1, email="secret@x.com", username="secret@x.com")
     target.lawsker_user(1, username="secret@x.com")
+    source.user(2, email="secret.person@x.com", username=None)
+    source.user(3, username="13912345678")
+    source.user(4, username="lawsker2")
+    target.lawsker_user(2)
     file = tmp_path / "plan.csv"
     file.touch(0o644)
     run = planned(settings, file)
     assert file.stat().st_mode & 0o777 == 0o600
     assert "secret@x.com" in file.read_text(encoding="utf-8")
+    assert "secret.person," in file.read_text(encoding="utf-8")
+    page = Path(run.result["report"])
+    for report in (json.dumps(run.as_json(), default=str), page.read_text(), page.with_suffix(".json").read_text()):
+        assert not any(part in report for part in ("secret", "13912345678", "lawsker2"))
+    lines = {line.split()[0]: line for line in lines_of(run, Speaker(chinese=False))}
+    assert lines[uid(4)].endswith("username is taken")
+    assert "taken" not in lines[uid(3)]
+
+
+@pytest.mark.parametrize("source_server", ["text"], indirect=True)
+def test_an_address_that_serves_as_an_id(settings, source):
+    """It is in no report, and stops nothing."""
+    for number in (1, 2):
+        source.user(number, id=f"secret{number}@x.com", email="a@x.com", username=f"name{number}")
+    run = planned(settings)
+    assert run.result["identity"]["matched"] == {"created": 1, "merged": 1}
     assert "secret" not in json.dumps(run.as_json(), default=str)
+    assert not any("secret" in line for line in lines_of(run, Speaker(chinese=False)))
 
 
 def test_a_file_that_cannot_be_written(settings, source, tmp_path):
