@@ -190,6 +190,7 @@ def rejects(
 
     示例，导出为表格：tool pagtive rejects --csv rejects.csv
     """
+    from datamigrations.quarantine import COLUMNS
     from datamigrations.quarantine import rejects as quarantined
 
     with command("pagtive rejects", as_json=json, rejects=[]) as run:
@@ -199,15 +200,15 @@ def rejects(
         if csv_file is None:
             run.result["rejects"] = list(rows)
             return
-        count = 0
         with output(csv_file, private=True) as file:
             writer = csv.writer(file)
-            for count, row in enumerate(rows, start=1):
-                if count == 1:
-                    writer.writerow(row)
+            writer.writerow(COLUMNS)
+            count = 0
+            for row in rows:
+                count += 1
                 writer.writerow(
                     format_json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
-                    for value in row.values()
+                    for value in (row[name] for name in COLUMNS)
                 )
         run.result |= {"rejected": count, "csv": str(csv_file)}
 

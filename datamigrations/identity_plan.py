@@ -26,6 +26,10 @@ LISTED = 100
 """How many users, and collisions of each kind, the result lists; the CSV has all users."""
 
 _BATCH = 2000
+_COLUMNS = (
+    "source_id", "email", "username", "matched_by", "target_user_id", "merged_into", "new_username", "taken_username",
+    "withheld_role", "reasons",
+)  # fmt: skip
 _PERSONAL = {"email", "username", "new_username", "taken_username"}
 
 # Rejected users are no longer among the people: what is said of them comes from the list of rejects.
@@ -93,11 +97,11 @@ def collect(job: Job, file: Path | None) -> None:
     with ExitStack() as stack:
         handle = stack.enter_context(output(file, private=True)) if file is not None else None
         writer = csv.writer(handle) if handle is not None else None
-        for number, row in enumerate(_stream(job)):
+        if writer is not None:
+            writer.writerow(_COLUMNS)
+        for row in _stream(job):
             if writer is not None:
-                if not number:
-                    writer.writerow(row)
-                writer.writerow(row.values())
+                writer.writerow(row[name] for name in _COLUMNS)
             matched[row["matched_by"]] = matched.get(row["matched_by"], 0) + 1
             taken += row["taken_username"] is not None
             if len(listed) < LISTED:

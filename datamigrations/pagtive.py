@@ -24,7 +24,7 @@ from datamigrations.mapping import LOGS, TABLES, USERS
 from rollout import memory
 from rollout.errors import ReconciliationFailed
 from rollout.messages import say
-from rollout.output import output
+from rollout.output import check
 from rollout.report import write_report
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ def import_pagtive(settings: Settings, run: Run, options: ImportOptions) -> None
             run.result |= {"dry_run": options.dry_run, "logs_without_project": 0}
             preflight.check_import(session.own, options)
             if options.plan_file is not None:
-                with output(options.plan_file, private=True):
-                    pass  # it can be written
+                check(options.plan_file)
             if options.retry_rejects:
                 run.result["retried"] = _count_open(session, run, quarantine.decided(options))
                 if not run.result["retried"]:

@@ -16,6 +16,8 @@ from datamigrations.mapping import USERS
 from datamigrations.sqltext import literal
 from rollout import memory
 from rollout.database import engine_for, quote
+from rollout.errors import PreflightFailed
+from rollout.messages import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from rollout.settings import Settings
 
 COMMAND = "pagtive import"
+COLUMNS = ("run_id", "table_name", "source_key", "reasons", "message", "source_row", "quarantined_at", "resolved_by")
+"""What is told of a quarantined row."""
+
 _BATCH = 500
 _KEYS = 50_000
 _WHOLE_BYTES = 100_000_000
@@ -250,13 +255,18 @@ def reasons(job: Job) -> dict[str, int]:
 def rejects(settings: Settings, run_id: str | None = None, *, everything: bool = False) -> Iterator[dict[str, Any]]:
     """Yield the quarantined rows of one import run, or those still open, or ``everything``, in their order.
 
-    Each row: run_id, table_name, source_key, reasons (list), message, source_row (dict), quarantined_at, resolved_by.
-    Streams.
+    Each row has ``COLUMNS``; ``reasons`` is a list, ``source_row`` a dict. Streams. Raises ``PreflightFailed`` where
+    there is no such import.
     """
     engine = engine_for(settings.target)
     try:
         with engine.connect() as connection:
-            if not memory.exists(connection):
+            known = memory.exists(connection)
+            if run_id is not None and not (known and connection.execute(_IMPORTS, {"run_id": run_id}).scalar_one()):
+                raise PreflightFailed(
+                    say("there is no import {run_id}", run_id=run_id), hint=say("`tool history` lists the runs.")
+                )
+            if not known:
                 return
             rows = connection.execution_options(stream_results=True, yield_per=_BATCH).execute(
                 _REJECTS, {"run_id": run_id, "everything": everything}
@@ -272,16 +282,16 @@ _HAS_KEY = "'/' || source_key || '/' NOT LIKE '%//%'"
 # What a person decided stands until another decision; a uuid is decided in small letters.
 _SKIPPED = (
     f"(q.table_name = {literal(USERS.name)} AND {literal(SKIPPED)} = ANY(q.reasons)"
-    " AND q.source_key NOT IN (SELECT unnest(CAST(:decided AS text[])))"
-    " AND lower(q.source_key) NOT IN (SELECT unnest(CAST(:decided AS text[]))))"
+    " AND lower(q.source_key) NOT IN (SELECT unnest(CAST(:decided AS text[])))"
+    " AND q.source_key NOT IN (SELECT unnest(CAST(:decided AS text[]))))"
 )
 _OPEN = f"resolved_by IS NULL AND {_HAS_KEY} AND NOT {_SKIPPED}"
 _RIVALS = "'duplicate_key', 'duplicate_page'"
 # What is the same in every way to write a uuid.
 _PLAIN = "lower(regexp_replace({key}, '[^0-9A-Za-z]', '', 'g'))"
+_IMPORTS = text(f"SELECT EXISTS (SELECT FROM rollout.runs WHERE run_id = :run_id AND command = {literal(COMMAND)})")
 _REJECTS = text(
-    "SELECT run_id, table_name, source_key, reasons, message, source_row, quarantined_at, resolved_by"
-    " FROM rollout.quarantine"
+    f"SELECT {', '.join(COLUMNS)} FROM rollout.quarantine"
     " WHERE CASE WHEN CAST(:run_id AS text) IS NULL THEN :everything OR resolved_by IS NULL ELSE run_id = :run_id END"
     " ORDER BY id"
 )

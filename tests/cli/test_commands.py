@@ -383,6 +383,23 @@ def test_nobody_reads_to_the_end(tmp_path):
         assert (process.wait(60), process.stderr.read()) == (0, b"")
 
 
+def test_rejects_of_a_run_that_is_none(call, migrated, database, tmp_path):
+    """Refused, and the file keeps what it holds; of an import without any, the file has its header."""
+    fill(database, users=5)
+    file = tmp_path / "rejects.csv"
+    file.write_text("the former list")
+    other = query(migrated, "SELECT run_id FROM rollout.runs ORDER BY number DESC LIMIT 1")
+    for run_id in ("typo", other):
+        for line in (f"pagtive rejects --run {run_id}", f"pagtive rejects --run {run_id} --csv {file}"):
+            result = call(line, migrated)
+            assert (result.exit_code, f"there is no import {run_id}" in result.stderr) == (6, True)
+    assert file.read_text() == "the former list"
+    trial = "pagtive import --json --dry-run --limit-users 1"
+    values = told(call(trial, migrated, SOURCE_DATABASE_URL=url_of(database)))
+    assert call(f"pagtive rejects --run {values['run_id']} --csv {file}", migrated).exit_code == 0
+    assert file.read_text().startswith("run_id,table_name,source_key,")
+
+
 TO_A_FILE = ["verify --area security --html", "pagtive rejects --csv", "pagtive plan --csv", "report {run} --html"]
 
 

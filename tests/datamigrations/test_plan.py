@@ -119,6 +119,17 @@ def test_an_address_that_serves_as_an_id(settings, source):
     assert not any("secret" in line for line in lines_of(run, Speaker(chinese=False)))
 
 
+def test_a_plan_that_fails_leaves_the_former_one(settings, source, tmp_path):
+    """The file changes only with a plan to put there, which has its header whatever the source holds."""
+    file = tmp_path / "plan.csv"
+    run = planned(settings, file)
+    assert (run.exit_code, file.read_text(encoding="utf-8").split(",")[0]) == (0, "source_id")
+    source.run("DROP TABLE projects CASCADE")
+    file.write_text("the former plan")
+    assert planned(settings, file).exit_code == 6
+    assert file.read_text() == "the former plan"
+
+
 def test_a_file_that_cannot_be_written(settings, source, tmp_path):
     """It is said before anything is staged."""
     source.user(1)
