@@ -196,6 +196,49 @@ def test_odd_times(settings, source, target, zone, times):
     assert {person: found.get(person) for person in people} == people
 
 
+WRITTEN = {
+    "2024-01-01 12:00:00": "2024-01-01 04:00:00",
+    " 2024/01/01 12:00 ": "2024-01-01 04:00:00",
+    "2024-01-01": "2023-12-31 16:00:00",
+    "20240101T120000": "2024-01-01 04:00:00",
+    "2024-01-01 01:30 PM": "2024-01-01 05:30:00",
+    "2024-01-01 12:00:00 UTC": "2024-01-01 12:00:00",
+    "2024-01-01 12:00:00.5utc": "2024-01-01 12:00:00.5",
+    "2024-01-01T12:00:00Z": "2024-01-01 12:00:00",
+    "2024-01-01 12:00 GMT": "2024-01-01 12:00:00",
+    "2024-07-01 12:00 Europe/Berlin": "2024-07-01 10:00:00",
+    "2024-07-01 12:00 america/port-au-prince": "2024-07-01 16:00:00",
+    "20240101T120000Z": "2024-01-01 12:00:00",
+    "20240101T120000+01": "2024-01-01 11:00:00",
+    "2024-01-01 12:00+1": "2024-01-01 11:00:00",
+    "2024-01-01 12:00 +0130": "2024-01-01 10:30:00",
+    "2024-01-01 12:00:00-05:30": "2024-01-01 17:30:00",
+    "0044-03-15 12:00:00+00 BC": "0044-03-15 12:00:00 BC",
+    "infinity": "infinity",
+    "-Infinity": "-infinity",
+    **dict.fromkeys(
+        (
+            "now", "today", "tomorrow", "yesterday", "epoch", "2024-01-01 allballs", "Jan 1 2024", "1704061205",
+            "2024-01-01 12:00:00 CST", "2024-01-01 12:00 UTC+8", "2024-01-01 12:00 UTC+08", "2024-01-01 12:00 GMT+0800",
+            "2024-01-01 12:00 Foo/Bar", "2024-01-01 12:00 Foo/Bar-3", "2024-01-01+08", "2024-01-01-05:00",
+            "Mon Jan 01 2024 12:00:00 GMT+0800", "",
+        )
+    ),
+}  # fmt: skip
+"""Times as texts of a source → what they are in UTC; None: nothing that can be told."""
+
+
+def test_times_that_are_texts(settings, source, target):
+    """A zone is honoured or the row refused, never dropped; words that mean the time of the import are no times."""
+    source.run("ALTER TABLE users ALTER last_login TYPE text")
+    people = {source.user(number, last_login=written): utc for number, (written, utc) in enumerate(WRITTEN.items())}
+    run = imported(settings)
+    assert run.result["reasons"] == {"not_a_time": list(WRITTEN.values()).count(None)}
+    found = dict(target.run("SELECT id::text, (last_login AT TIME ZONE 'UTC')::text FROM users"))
+    wrong = {written: found.get(uid(n)) for n, written in enumerate(WRITTEN) if found.get(uid(n)) != people[uid(n)]}
+    assert wrong == {}
+
+
 @pytest.mark.variant
 def test_missing_times_are_taken_from_each_other(settings, source, target):
     """A missing created_at is the updated_at, and the other way round; each row that needed it is counted."""
