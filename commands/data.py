@@ -18,7 +18,9 @@ from rollout.presentation import Speaker
 from rollout.run import Run
 from rollout.settings import Settings, load
 
-Limit = Annotated[int | None, typer.Option(min=1, help="Only the N oldest users. / 仅最早的 N 个用户。")]
+Limit = Annotated[
+    int | None, typer.Option(min=1, max=1_000_000_000, help="Only the N oldest users. / 仅最早的 N 个用户。")
+]
 Decisions = Annotated[
     Path | None, typer.Option(help="CSV: source_id, action match|create|skip, target. / 人工决定的 CSV。")
 ]

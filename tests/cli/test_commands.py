@@ -383,6 +383,14 @@ def test_nobody_reads_to_the_end(tmp_path):
         assert (process.wait(60), process.stderr.read()) == (0, b"")
 
 
+@pytest.mark.parametrize("line", ["pagtive plan", "pagtive import --dry-run"])
+def test_more_users_than_there_can_be(call, line):
+    """Wrong use, before anything is connected to."""
+    result = call(f"{line} --limit-users 99999999999999999999")
+    assert (result.exit_code, "--limit-users" in result.stderr) == (2, True)
+    assert call(f"{line} --limit-users 1000000000").exit_code != 2
+
+
 def test_rejects_of_a_run_that_is_none(call, migrated, database, tmp_path):
     """Refused, and the file keeps what it holds; of an import without any, the file has its header."""
     fill(database, users=5)
