@@ -101,7 +101,7 @@ def collect(job: Job, file: Path | None) -> None:
             writer.writerow(_COLUMNS)
         for row in _stream(job):
             if writer is not None:
-                writer.writerow(row[name] for name in _COLUMNS)
+                writer.writerow(_cell(name, row[name]) for name in _COLUMNS)
             matched[row["matched_by"]] = matched.get(row["matched_by"], 0) + 1
             taken += row["taken_username"] is not None
             if len(listed) < LISTED:
@@ -125,6 +125,14 @@ def _stream(job: Job) -> Iterator[dict[str, Any]]:
     with job.connection.execute(query) as rows:
         for row in rows.mappings():
             yield dict(row)
+
+
+def _cell(name: str, value: str | None) -> str | None:
+    """Return a cell of the CSV: what users choose, and a spreadsheet would run, begins with an apostrophe.
+
+    https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    return f"'{value}" if name in _PERSONAL and value and value[0] in "=+-@\t\r" else value
 
 
 def _without_addresses(row: dict[str, Any]) -> dict[str, Any]:

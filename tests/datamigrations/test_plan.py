@@ -119,6 +119,23 @@ def test_an_address_that_serves_as_an_id(settings, source):
     assert not any("secret" in line for line in lines_of(run, Speaker(chinese=False)))
 
 
+@pytest.mark.parametrize("source_server", ["text"], indirect=True)
+def test_a_spreadsheet_runs_nothing(settings, source, target, tmp_path):
+    """Names and addresses that it would take for formulas are texts in the CSV; ids stay as they are."""
+    names = ['=HYPERLINK("http://x","y")', "+1-2", "@x", "-1", "\tx", "plain=1"]
+    for number, name in enumerate(names):
+        source.user(number, id=f"-{number}", username=name, email=f"={number}@x.com" if number else None)
+    target.lawsker_user(1, username="+1-2")
+    file = tmp_path / "plan.csv"
+    assert planned(settings, file).exit_code == 0
+    with file.open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert [row["source_id"] for row in rows] == [f"-{number}" for number in range(6)]
+    assert [row["username"] for row in rows] == [*(f"'{name}" for name in names[:5]), "plain=1"]
+    assert [row["email"] for row in rows] == ["", *(f"'={number}@x.com" for number in range(1, 6))]
+    assert (rows[1]["new_username"], rows[1]["taken_username"]) == ("'+1-2-2", "'+1-2")
+
+
 def test_a_plan_that_fails_leaves_the_former_one(settings, source, tmp_path):
     """The file changes only with a plan to put there, which has its header whatever the source holds."""
     file = tmp_path / "plan.csv"
