@@ -26,7 +26,7 @@ _NOT_ASCII = r"""COLLATE "C" ~ '[^\x01-\x7f]'"""
 
 _FOREIGN = f"""
 SELECT DISTINCT q.address FROM (
-    SELECT btrim(w.email, {BLANKS}) AS address FROM import_converted_users AS w
+    SELECT btrim(w.email, {BLANKS}) AS address FROM rollout.import_converted_users AS w
     UNION ALL SELECT btrim(u.email, {BLANKS}) FROM public.users AS u
     UNION ALL SELECT btrim(a.provider_account_id, {BLANKS}) FROM public.user_accounts AS a WHERE a.provider = 'email'
 ) AS q WHERE q.address {_NOT_ASCII}
@@ -43,7 +43,7 @@ def fold(address: str) -> str:
 def key(address: str) -> str:
     """Return SQL for the key of an address (SQL), NULL for none. Needs ``prepare``."""
     trimmed = f"btrim({address}, {BLANKS})"
-    folded = f"(SELECT f.key FROM import_folded AS f WHERE f.address = {trimmed})"
+    folded = f"(SELECT f.key FROM rollout.import_folded AS f WHERE f.address = {trimmed})"
     return f"nullif(CASE WHEN {trimmed} {_NOT_ASCII} THEN {folded} ELSE lower({trimmed} COLLATE \"C\") END, '')"
 
 
@@ -55,7 +55,7 @@ def prepare(job: Job) -> None:
     rows = job.connection.execute(query).scalars()
     while batch := list(islice(rows, _BATCH)):
         job.execute(
-            "INSERT INTO import_folded SELECT * FROM unnest(CAST(:addresses AS text[]), CAST(:keys AS text[]))",
+            "INSERT INTO rollout.import_folded SELECT * FROM unnest(CAST(:addresses AS text[]), CAST(:keys AS text[]))",
             addresses=batch,
             keys=[fold(address) for address in batch],
         )

@@ -29,7 +29,7 @@ INSERT INTO public.user_accounts (user_id, type, provider, provider_account_id, 
 SELECT p.user_id, CASE WHEN p.open_id IS NULL THEN 'email' ELSE 'oauth' END,
        CASE WHEN p.open_id IS NULL THEN 'email' ELSE 'feishu' END, coalesce(p.open_id, p.email), true, true,
        CASE WHEN p.open_id IS NOT NULL THEN jsonb_build_object('open_id', p.open_id, 'union_id', NULL) END
-FROM import_people AS p WHERE p.matched_by = 'created' AND coalesce(p.open_id, p.email) IS NOT NULL
+FROM rollout.import_people AS p WHERE p.matched_by = 'created' AND coalesce(p.open_id, p.email) IS NOT NULL
 """
 
 
@@ -42,22 +42,24 @@ def create(job: Job, source: SourceTable, tenant_id: str) -> None:
     job.execute(
         f"INSERT INTO public.profiles (user_id, full_name, verification_status, {image[0]})"
         f" SELECT m.user_id, w.name, 'UNVERIFIED', {image[1]}"
-        " FROM import_names AS m JOIN import_converted_users AS w ON w.n = m.n ON CONFLICT (user_id) DO NOTHING"
+        " FROM rollout.import_names AS m JOIN rollout.import_converted_users AS w ON w.n = m.n"
+        " ON CONFLICT (user_id) DO NOTHING"
     )
     job.execute(
         "INSERT INTO public.workspace_mappings (user_id, workspace_id, workspace_type)"
-        " SELECT u.id, u.workspace_id, 'user' FROM import_names AS m JOIN public.users AS u ON u.id = m.user_id"
+        " SELECT u.id, u.workspace_id, 'user' FROM rollout.import_names AS m JOIN public.users AS u ON u.id = m.user_id"
         " ON CONFLICT (user_id) DO NOTHING"
     )
     job.execute(
         "INSERT INTO public.user_roles (user_id, role_id)"
-        " SELECT m.user_id, r.id FROM import_names AS m, ("
+        " SELECT m.user_id, r.id FROM rollout.import_names AS m, ("
         "  SELECT id FROM public.roles WHERE name = 'User' AND (tenant_id = CAST(:tenant AS uuid) OR tenant_id IS NULL)"
         "  ORDER BY tenant_id NULLS LAST, created_at, id LIMIT 1) AS r ON CONFLICT (user_id, role_id) DO NOTHING",
         tenant=tenant_id,
     )
     job.execute(
-        "INSERT INTO public.user_credits (user_id) SELECT user_id FROM import_names ON CONFLICT (user_id) DO NOTHING"
+        "INSERT INTO public.user_credits (user_id) SELECT user_id FROM rollout.import_names"
+        " ON CONFLICT (user_id) DO NOTHING"
     )
     job.run.result["accounts_created"] = job.execute(_ACCOUNTS)
     _require(job)
@@ -73,7 +75,7 @@ def _require(job: Job) -> None:
     wanted["user_accounts"] = "p.matched_by = 'created' AND coalesce(p.open_id, p.email) IS NOT NULL"
     for table, condition in wanted.items():
         missing = job.scalar(
-            "SELECT count(*) FROM import_names AS m JOIN import_people AS p ON p.n = m.n"
+            "SELECT count(*) FROM rollout.import_names AS m JOIN rollout.import_people AS p ON p.n = m.n"
             f" WHERE {condition} AND NOT EXISTS (SELECT FROM public.{table} AS t WHERE t.user_id = m.user_id)"
         )
         if missing:
@@ -90,7 +92,7 @@ def record(job: Job, table: str, key: str, columns: tuple[str, ...], condition: 
     """Record rows that belong to the new users (``m``) as inserted by this run."""
     hashed = reconcile.content({column: f"t.{quote(column)}" for column in columns})
     rows = f"public.{table} AS t" + (
-        " JOIN import_names AS m ON " + condition if "m." in condition else f" WHERE {condition}"
+        " JOIN rollout.import_names AS m ON " + condition if "m." in condition else f" WHERE {condition}"
     )
     job.execute(
         "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, content)"

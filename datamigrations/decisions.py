@@ -40,7 +40,8 @@ _FROM_THE_SERVER = {str(one): one for one in (_NO_SOURCE_USER, _NO_TARGET, _SAME
 _PROBLEMS = f"""
 SELECT line, source_id, problem FROM (
     SELECT d.line, d.source_id, CASE
-        WHEN w.n IS NULL AND :partly AND NOT EXISTS (SELECT FROM import_converted_users AS c WHERE c.id = d.source_id)
+        WHEN w.n IS NULL AND :partly
+         AND NOT EXISTS (SELECT FROM rollout.import_converted_users AS c WHERE c.id = d.source_id)
         THEN NULL
         WHEN w.n IS NULL THEN {literal(_NO_SOURCE_USER)}
         WHEN d.action = 'match' AND u.id IS NULL THEN {literal(_NO_TARGET)}
@@ -48,15 +49,15 @@ SELECT line, source_id, problem FROM (
         THEN {literal(_SAME_TARGET)}
         WHEN m.user_id IS NOT NULL AND (d.action <> 'match' OR m.user_id::text <> d.target)
         THEN {literal(_MAPPED)} END AS problem
-    FROM import_decisions AS d
-    LEFT JOIN import_converted_users AS w ON w.id = d.source_id AND {accepted(USERS)}
+    FROM rollout.import_decisions AS d
+    LEFT JOIN rollout.import_converted_users AS w ON w.id = d.source_id AND {accepted(USERS)}
     LEFT JOIN public.users AS u ON u.id::text = d.target
     LEFT JOIN public.pagtive_user_map AS m ON m.source_id = d.source_id
 ) AS q WHERE problem IS NOT NULL ORDER BY line
 """
 _UNREAD = """
-SELECT count(*) FROM import_decisions AS d
-WHERE NOT EXISTS (SELECT FROM import_converted_users AS w WHERE w.id = d.source_id)
+SELECT count(*) FROM rollout.import_decisions AS d
+WHERE NOT EXISTS (SELECT FROM rollout.import_converted_users AS w WHERE w.id = d.source_id)
 """
 
 
@@ -144,7 +145,7 @@ def prepare(job: Job) -> None:
     if job.options.decisions:
         names = ("line", *HEADER)
         job.execute(
-            f"INSERT INTO import_decisions SELECT CAST(line AS int), {', '.join(HEADER)} FROM unnest("
+            f"INSERT INTO rollout.import_decisions SELECT CAST(line AS int), {', '.join(HEADER)} FROM unnest("
             + ", ".join(f"CAST(:{name} AS text[])" for name in names)
             + f") AS d ({', '.join(names)})",
             **{name: [row[name] for row in job.options.decisions] for name in names},

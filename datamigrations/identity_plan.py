@@ -43,41 +43,42 @@ SELECT coalesce(x.id, s.id::text) AS source_id, x.email, x.username,
        CASE WHEN w.withheld THEN w.old_role || ' -> ' || w.wanted_role END AS withheld_role,
        array_to_string(r.reasons, ', ') AS reasons
 FROM rollout.staged_users AS s
-JOIN import_converted_users AS x ON x.n = s.n
-LEFT JOIN import_people AS p ON p.n = s.n
-LEFT JOIN import_names AS m ON m.n = s.n
-LEFT JOIN import_names AS c ON c.user_id = p.user_id
-LEFT JOIN import_people AS l ON l.user_id = p.user_id AND l.matched_by <> 'merged'
-LEFT JOIN import_plan_users AS w ON w.n = s.n
+JOIN rollout.import_converted_users AS x ON x.n = s.n
+LEFT JOIN rollout.import_people AS p ON p.n = s.n
+LEFT JOIN rollout.import_names AS m ON m.n = s.n
+LEFT JOIN rollout.import_names AS c ON c.user_id = p.user_id
+LEFT JOIN rollout.import_people AS l ON l.user_id = p.user_id AND l.matched_by <> 'merged'
+LEFT JOIN rollout.import_plan_users AS w ON w.n = s.n
 LEFT JOIN (SELECT n, array_agg(DISTINCT reason ORDER BY reason) AS reasons
-           FROM import_rejected, unnest(reasons) AS reason WHERE table_name = 'users' GROUP BY n) AS r ON r.n = s.n
+           FROM rollout.import_rejected, unnest(reasons) AS reason
+           WHERE table_name = 'users' GROUP BY n) AS r ON r.n = s.n
 ORDER BY s.n
 """
 
 _SHARED = """
 SELECT '{kind}' AS kind, array_agg({who} ORDER BY {who}) AS users FROM {rows} GROUP BY {by} HAVING count(*) > 1
 """
-_WANTED = f"SELECT {key('c.email')} FROM import_converted_users AS c"
+_WANTED = f"SELECT {key('c.email')} FROM rollout.import_converted_users AS c"
 _COLLISIONS = " UNION ALL ".join(
     [
         _SHARED.format(
             kind="source_email",
             who="w.id",
             by=key("w.email"),
-            rows=f"import_converted_users AS w WHERE {key('w.email')} IS NOT NULL",
+            rows=f"rollout.import_converted_users AS w WHERE {key('w.email')} IS NOT NULL",
         ),
         _SHARED.format(
             kind="source_feishu",
             who="w.id",
             by="w.username",
-            rows="import_converted_users AS w WHERE w.username ~ '^ou_.'",
+            rows="rollout.import_converted_users AS w WHERE w.username ~ '^ou_.'",
         ),
         _SHARED.format(
             kind="target_email",
             who="u.id::text",
             by=key("u.email"),
             rows=f"public.users AS u WHERE {key('u.email')} IN ({_WANTED})"
-            " AND u.id NOT IN (SELECT user_id FROM import_names)",
+            " AND u.id NOT IN (SELECT user_id FROM rollout.import_names)",
         ),
     ]
 )

@@ -50,7 +50,7 @@ _SETTINGS = {
     "parallel_setup_cost": "100",
     "parallel_tuple_cost": "0.001",
     # Tables of the job stand beside those of the schema that everything else means.
-    "search_path": "public, rollout",
+    "search_path": "public",
 }
 
 # What the merge compresses itself, or tries to, it does so at a tenth of the cost, where the server has it (14+).

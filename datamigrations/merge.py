@@ -67,7 +67,7 @@ def _reject_taken(job: Job, source: SourceTable, name: str) -> None:
     """Reject rows whose unique value another row has; of several of this source, one that the target has keeps it."""
     table, column = source.table, quote(name)
     value = rules.value(table.field(name), source)
-    rows = f"import_converted_{table.name} AS w JOIN rollout.{source.staged} AS s ON s.n = w.n"
+    rows = f"rollout.import_converted_{table.name} AS w JOIN rollout.{source.staged} AS s ON s.n = w.n"
     there = f"EXISTS (SELECT FROM public.{table.target} AS t WHERE t.id = w.id AND t.{column} = {value})"
     message = f"another row has the same {name}"
     quarantine.reject(job, table, f"duplicate_{name}", message, _later_rows(table, value, rows, f"({there}) DESC, "))
@@ -94,7 +94,7 @@ def _references(table: Table) -> Iterator[Rule]:
 def _later_rows(table: Table, key: str, rows: str | None = None, first: str = "") -> str:
     """Return a query for all rows but the first (by ``first``, age, as they came) of every key that is there twice."""
     order = f"{first}w.{quote(table.created)}, w.{quote(table.key[0])}, w.n"
-    rows = rows or f"import_converted_{table.name} AS w"
+    rows = rows or f"rollout.import_converted_{table.name} AS w"
     return (
         f"SELECT d.n FROM (SELECT w.n, row_number() OVER (PARTITION BY {key} ORDER BY {order}) AS place"
         f" FROM {rows} WHERE {quarantine.accepted(table)}) AS d WHERE d.place > 1"
@@ -107,7 +107,8 @@ def plan(job: Job, source: SourceTable) -> None:
     Actions: ``insert``; and of rows that the target has: ``unchanged``, ``update``, ``kept`` as they are there.
     """
     table = source.table
-    rows = f"import_converted_{table.name} AS v LEFT JOIN public.{table.target} AS t ON {rules.same_key(table, 'v')}"
+    rows = f"rollout.import_converted_{table.name} AS v"
+    rows += f" LEFT JOIN public.{table.target} AS t ON {rules.same_key(table, 'v')}"
     rows += f" CROSS JOIN LATERAL (SELECT v.*, {', '.join(_times(table))}) AS w"
     action = "'insert'"
     if job.has_rows(table.target):
@@ -118,7 +119,7 @@ def plan(job: Job, source: SourceTable) -> None:
         f"import_plan_{table.name}",
         f"SELECT w.*, {action} AS action FROM {rows} WHERE {quarantine.accepted(table, 'v')}",
     )
-    job.actions[table.name] = job.count_by(f"import_plan_{table.name}", "action")
+    job.actions[table.name] = job.count_by(f"rollout.import_plan_{table.name}", "action")
     if "same age" in job.actions[table.name]:
         _settle_same_age(job, table)
 
@@ -149,13 +150,13 @@ def _differs(source: SourceTable) -> str:
 def _settle_same_age(job: Job, table: Table) -> None:
     """Decide what happens to rows that differ and are of one age: updated where nobody has edited them since."""
     job.execute(
-        f"UPDATE import_plan_{table.name} AS w SET action ="
+        f"UPDATE rollout.import_plan_{table.name} AS w SET action ="
         f" CASE WHEN l.content = {reconcile.target_content(table)} THEN 'update' ELSE 'kept' END"
         f" FROM public.{table.target} AS t"
         f" LEFT JOIN ({reconcile.last(table.target)}) AS l ON l.row_key = t.id::text"
         f" WHERE w.action = 'same age' AND {rules.same_key(table)}"
     )
-    job.actions[table.name] = job.count_by(f"import_plan_{table.name}", "action")
+    job.actions[table.name] = job.count_by(f"rollout.import_plan_{table.name}", "action")
 
 
 def _choice(job: Job, table: Table) -> str:
@@ -179,7 +180,7 @@ def write(job: Job, source: SourceTable) -> None:
     table = source.table
     values = rules.mapped(source)
     names = ", ".join(quote(name) for name in values)
-    rows = f"rollout.{source.staged} AS s JOIN import_plan_{table.name} AS w ON w.n = s.n"
+    rows = f"rollout.{source.staged} AS s JOIN rollout.import_plan_{table.name} AS w ON w.n = s.n"
     counts, actions = job.counts[table.name], job.actions[table.name]
     if "insert" in actions:
         counts.inserted += job.execute(
@@ -198,11 +199,13 @@ def write(job: Job, source: SourceTable) -> None:
 def _nudge(job: Job, table: Table) -> None:
     """Move ``updated_at`` where it would stay the same, or our trigger would take the change for one without a time."""
     if table.updated is not None:
-        job.execute(f"UPDATE import_plan_{table.name} SET new_updated = now() WHERE action = 'update' AND timeless")
+        job.execute(
+            f"UPDATE rollout.import_plan_{table.name} SET new_updated = now() WHERE action = 'update' AND timeless"
+        )
         updated = quote(table.updated)
         job.execute(
             f"UPDATE public.{table.target} AS t SET {updated} = t.{updated} + interval '1 microsecond'"
-            f" FROM import_plan_{table.name} AS w"
+            f" FROM rollout.import_plan_{table.name} AS w"
             f" WHERE w.action = 'update' AND t.{updated} = w.new_updated AND {rules.same_key(table)}"
         )
 
@@ -215,4 +218,4 @@ def count(job: Job, source: SourceTable) -> None:
     kept = actions.get("kept", 0)
     job.kept[table.name] = job.kept.get(table.name, 0) + kept
     counts.unchanged += actions.get("unchanged", 0) + kept
-    counts.defaulted += int(job.scalar(f"SELECT count(*) FROM import_plan_{table.name} WHERE defaulted"))
+    counts.defaulted += int(job.scalar(f"SELECT count(*) FROM rollout.import_plan_{table.name} WHERE defaulted"))

@@ -75,9 +75,9 @@ def merge(job: Job, source: SourceTable) -> None:
     _plan(job)
     counts.updated = _take_over(job)
     _remember_matches(job)
-    counts.merged = int(job.scalar("SELECT count(*) FROM import_people WHERE matched_by = 'merged'"))
-    job.kept[USERS.name] = int(job.scalar("SELECT count(*) FROM import_plan_users WHERE action = 'kept'"))
-    counts.unchanged = int(job.scalar("SELECT count(*) FROM import_plan_users WHERE action = 'unchanged'"))
+    counts.merged = int(job.scalar("SELECT count(*) FROM rollout.import_people WHERE matched_by = 'merged'"))
+    job.kept[USERS.name] = int(job.scalar("SELECT count(*) FROM rollout.import_plan_users WHERE action = 'kept'"))
+    counts.unchanged = int(job.scalar("SELECT count(*) FROM rollout.import_plan_users WHERE action = 'unchanged'"))
     counts.unchanged += job.kept[USERS.name]
     counts.quarantined = quarantine.keep(job, source)
 
@@ -99,13 +99,14 @@ def _tenant(job: Job) -> str:
 def _create(job: Job, source: SourceTable) -> int:
     """Insert the new users and what belongs to a user; return how many."""
     job.run.result["accounts_created"] = 0
-    if not job.scalar("SELECT EXISTS (SELECT FROM import_names)"):
+    if not job.scalar("SELECT EXISTS (SELECT FROM rollout.import_names)"):
         return 0
     tenant_id = _tenant(job)
     known = new_users(source, tenant_id)
     values = {column: known[column] for column in NEW_USER}
     columns, mapped = ", ".join(values), ", ".join(values.values())
-    rows = "import_names AS m JOIN import_people AS p ON p.n = m.n JOIN import_converted_users AS w ON w.n = m.n"
+    rows = "rollout.import_names AS m JOIN rollout.import_people AS p ON p.n = m.n"
+    rows += " JOIN rollout.import_converted_users AS w ON w.n = m.n"
     inserted = job.execute(
         f"INSERT INTO public.users ({columns}, password_hash)"
         # A marker that no hash function produces.
@@ -139,7 +140,7 @@ def _plan(job: Job) -> None:
         " u.status AS old_status, u.role::text AS old_role,"
         " u.agreed_agreement_version::text AS old_agreed_agreement_version,"
         f" {withheld} AS withheld, {_ROLE} AS wanted_role"
-        " FROM import_people AS p JOIN import_converted_users AS w ON w.n = p.n"
+        " FROM rollout.import_people AS p JOIN rollout.import_converted_users AS w ON w.n = p.n"
         " JOIN public.users AS u ON u.id = p.user_id"
         f" LEFT JOIN ({reconcile.last(SEEN)}) AS l ON l.row_key = p.user_id::text"
         " WHERE p.matched_by IN ('map', 'decision', 'feishu', 'email')) AS q",
@@ -147,7 +148,7 @@ def _plan(job: Job) -> None:
     withheld_rows = job.connection.execute(
         text(
             "SELECT source_id, user_id::text, old_role, wanted_role, count(*) OVER () AS all_of_them"
-            " FROM import_plan_users WHERE withheld ORDER BY source_id LIMIT :listed"
+            " FROM rollout.import_plan_users WHERE withheld ORDER BY source_id LIMIT :listed"
         ),
         {"listed": _LISTED},
     ).all()
@@ -187,20 +188,20 @@ def _take_over(job: Job) -> int:
     """Update the matched users, and record what they had; return how many."""
     updated = job.execute(
         "UPDATE public.users AS t SET status = w.status, role = w.role,"
-        " agreed_agreement_version = w.agreed_agreement_version FROM import_plan_users AS w"
+        " agreed_agreement_version = w.agreed_agreement_version FROM rollout.import_plan_users AS w"
         " WHERE t.id = w.user_id AND w.action = 'update'"
     )
     previous = ", ".join(f"'{column}', w.old_{column}" for column in TAKEN_OVER)
     job.execute(
         "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, previous, content)"
         f" SELECT :run_id, 'users', t.id::text, 'update', jsonb_build_object({previous}), {_taken_over('t.')}"
-        " FROM import_plan_users AS w JOIN public.users AS t ON t.id = w.user_id WHERE w.action = 'update'",
+        " FROM rollout.import_plan_users AS w JOIN public.users AS t ON t.id = w.user_id WHERE w.action = 'update'",
         run_id=job.run.run_id,
     )
     reconcile.same_content(
         job,
         USERS.name,
-        f"SELECT {_taken_over('w.')} AS content FROM import_plan_users AS w WHERE w.action = 'update'",
+        f"SELECT {_taken_over('w.')} AS content FROM rollout.import_plan_users AS w WHERE w.action = 'update'",
         reconcile.recorded(job, "users", "update"),
     )
     return updated
@@ -210,21 +211,21 @@ def _remember_matches(job: Job) -> None:
     """Write the map, and what each user looked like when it was matched, created or taken over from."""
     job.mapped = job.execute(
         "INSERT INTO public.pagtive_user_map (source_id, user_id, matched_by)"
-        " SELECT source_id, user_id, matched_by FROM import_people WHERE mapped_by IS NULL ORDER BY n"
+        " SELECT source_id, user_id, matched_by FROM rollout.import_people WHERE mapped_by IS NULL ORDER BY n"
     )
     job.execute(
         "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, content)"
         " SELECT :run_id, 'pagtive_user_map', t.source_id, 'insert',"
         f" {reconcile.content({'user_id': 't.user_id', 'matched_by': 't.matched_by'})}"
-        " FROM import_people AS p JOIN public.pagtive_user_map AS t ON t.source_id = p.source_id"
+        " FROM rollout.import_people AS p JOIN public.pagtive_user_map AS t ON t.source_id = p.source_id"
         " WHERE p.mapped_by IS NULL",
         run_id=job.run.run_id,
     )
     job.execute(
         "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, content)"
         f" SELECT :run_id, '{SEEN}', t.id::text, 'seen', {_taken_over('t.')}"
-        " FROM import_people AS p JOIN public.users AS t ON t.id = p.user_id"
-        " LEFT JOIN import_plan_users AS w ON w.n = p.n"
+        " FROM rollout.import_people AS p JOIN public.users AS t ON t.id = p.user_id"
+        " LEFT JOIN rollout.import_plan_users AS w ON w.n = p.n"
         " WHERE p.matched_by <> 'merged' AND (p.mapped_by IS NULL OR w.action = 'update')",
         run_id=job.run.run_id,
     )

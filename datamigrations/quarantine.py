@@ -51,9 +51,8 @@ def create(job: Job) -> None:
 
 def accepted(table: Table, alias: str = "w") -> str:
     """Return the SQL condition that a row (``alias.n``) was not rejected."""
-    return (
-        f"NOT EXISTS (SELECT FROM import_rejected AS r WHERE r.table_name = {literal(table.name)} AND r.n = {alias}.n)"
-    )
+    same = f"r.table_name = {literal(table.name)} AND r.n = {alias}.n"
+    return f"NOT EXISTS (SELECT FROM rollout.import_rejected AS r WHERE {same})"
 
 
 def reject_by_rules(job: Job, source: SourceTable, tests: Iterable[Rule]) -> int:
@@ -62,11 +61,11 @@ def reject_by_rules(job: Job, source: SourceTable, tests: Iterable[Rule]) -> int
     codes = ", ".join(f"CASE WHEN {rule.predicate} THEN {literal(rule.code)} END" for rule in listed)
     messages = ", ".join(f"CASE WHEN {rule.predicate} THEN {literal(rule.message)} END" for rule in listed)
     return job.execute(
-        f"INSERT INTO import_rejected SELECT {literal(table.name)}, f.n,"
+        f"INSERT INTO rollout.import_rejected SELECT {literal(table.name)}, f.n,"
         " ARRAY(SELECT DISTINCT c FROM unnest(f.codes) AS c WHERE c IS NOT NULL ORDER BY c),"
         " array_to_string(f.messages, '; ')"
         f" FROM (SELECT s.n, ARRAY[{codes}] AS codes, ARRAY[{messages}] AS messages"
-        f" FROM rollout.{source.staged} AS s JOIN import_converted_{table.name} AS w ON w.n = s.n"
+        f" FROM rollout.{source.staged} AS s JOIN rollout.import_converted_{table.name} AS w ON w.n = s.n"
         f" WHERE {' OR '.join(f'({rule.predicate})' for rule in listed)}) AS f"
     )
 
@@ -74,7 +73,8 @@ def reject_by_rules(job: Job, source: SourceTable, tests: Iterable[Rule]) -> int
 def reject(job: Job, table: Table, code: str, message: str, query: str, **values: Any) -> int:
     """Collect the rows whose ``n`` a query yields, for one reason; return how many."""
     return job.execute(
-        f"INSERT INTO import_rejected SELECT {literal(table.name)}, q.n, ARRAY[{literal(code)}], {literal(message)}"
+        f"INSERT INTO rollout.import_rejected "
+        f"SELECT {literal(table.name)}, q.n, ARRAY[{literal(code)}], {literal(message)}"
         f" FROM ({query}) AS q",
         **values,
     )
@@ -87,7 +87,7 @@ def keep(job: Job, source: SourceTable) -> int:
     return job.execute(
         "INSERT INTO rollout.quarantine (run_id, table_name, source_key, reasons, message, source_row)"
         f" SELECT :run_id, {literal(table.name)}, {key}, r.reasons, r.message, {_whole_row(source)}"
-        f" FROM import_rejected AS r JOIN rollout.{source.staged} AS s ON s.n = r.n"
+        f" FROM rollout.import_rejected AS r JOIN rollout.{source.staged} AS s ON s.n = r.n"
         f" WHERE r.table_name = {literal(table.name)} ORDER BY s.n",
         run_id=job.run.run_id,
     )
@@ -247,7 +247,10 @@ def _as_text(source: SourceTable, name: str) -> str:
 def reasons(job: Job) -> dict[str, int]:
     """Return how many rows each reason was given for, over all tables."""
     rows = job.connection.execute(
-        text("SELECT reason, count(*) FROM import_rejected, unnest(reasons) AS reason GROUP BY reason ORDER BY reason")
+        text(
+            "SELECT reason, count(*) FROM rollout.import_rejected, unnest(reasons) AS reason"
+            " GROUP BY reason ORDER BY reason"
+        )
     )
     return {row[0]: int(row[1]) for row in rows}
 

@@ -55,7 +55,7 @@ def remember_previous(job: Job, source: SourceTable) -> None:
     job.temporary(
         f"import_previous_{table.name}",
         f"SELECT w.n, (SELECT to_jsonb(o) FROM (SELECT {columns}) AS o) AS previous"
-        f" FROM import_plan_{table.name} AS w JOIN public.{table.target} AS t ON {rules.same_key(table)}"
+        f" FROM rollout.import_plan_{table.name} AS w JOIN public.{table.target} AS t ON {rules.same_key(table)}"
         " WHERE w.action = 'update'",
     )
 
@@ -69,16 +69,16 @@ def record(job: Job, source: SourceTable) -> None:
     job.temporary(
         f"import_written_{table.name}",
         f"SELECT w.n, t.id::text AS row_key, w.action, {target_content(table)} AS content"
-        f" FROM import_plan_{table.name} AS w JOIN public.{table.target} AS t ON {rules.same_key(table)}"
+        f" FROM rollout.import_plan_{table.name} AS w JOIN public.{table.target} AS t ON {rules.same_key(table)}"
         f" WHERE {WRITTEN}",
     )
     previous, joined = "NULL::jsonb", ""
     if "update" in actions:
-        previous, joined = "o.previous", f" LEFT JOIN import_previous_{table.name} AS o ON o.n = w.n"
+        previous, joined = "o.previous", f" LEFT JOIN rollout.import_previous_{table.name} AS o ON o.n = w.n"
     job.execute(
         "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, previous, content)"
         f" SELECT :run_id, {literal(table.target)}, w.row_key, w.action, {previous}, w.content"
-        f" FROM import_written_{table.name} AS w{joined}",
+        f" FROM rollout.import_written_{table.name} AS w{joined}",
         run_id=job.run.run_id,
     )
 
@@ -91,7 +91,8 @@ def expect(job: Job, source: SourceTable) -> None:
     mapped = content(rules.mapped(source), rules.large(source))
     wanted = rows_fingerprint(
         job.connection,
-        f"SELECT {mapped} AS content FROM rollout.{source.staged} AS s JOIN import_plan_{table.name} AS w ON w.n = s.n"
+        f"SELECT {mapped} AS content"
+        f" FROM rollout.{source.staged} AS s JOIN rollout.import_plan_{table.name} AS w ON w.n = s.n"
         f" WHERE {WRITTEN}",
         ["content"],
     )

@@ -18,7 +18,7 @@ FROM (
            CASE WHEN btrim(w.username) <> '' THEN w.username
                 WHEN split_part(p.email, '@', 1) <> '' THEN split_part(p.email, '@', 1)
                 ELSE 'user_' || left(p.source_id, 8) END AS base
-    FROM import_people AS p JOIN import_converted_users AS w ON w.n = p.n
+    FROM rollout.import_people AS p JOIN rollout.import_converted_users AS w ON w.n = p.n
     WHERE p.matched_by = 'created'
 ) AS q
 """
@@ -27,14 +27,14 @@ FROM (
 _NUMBERED = """
 WITH rest AS (
     SELECT n, stem, row_number() OVER (PARTITION BY stem ORDER BY place) AS turn
-    FROM import_names WHERE username IS NULL
+    FROM rollout.import_names WHERE username IS NULL
 ), need AS (
     SELECT stem, count(*) AS users FROM rest GROUP BY stem
 ), taken AS (
     SELECT DISTINCT x.stem, x.number FROM (
         SELECT substring(username FROM '^(.*)-[1-9][0-9]{0,8}$') AS stem,
                substring(username FROM '-([1-9][0-9]{0,8})$')::bigint AS number
-        FROM (SELECT username FROM public.users UNION ALL SELECT username FROM import_names) AS every
+        FROM (SELECT username FROM public.users UNION ALL SELECT username FROM rollout.import_names) AS every
     ) AS x JOIN need ON need.stem = x.stem
 ), free AS (
     SELECT need.stem, g.number, row_number() OVER (PARTITION BY need.stem ORDER BY g.number) AS turn
@@ -42,7 +42,7 @@ WITH rest AS (
          AS g (number)
     WHERE NOT EXISTS (SELECT FROM taken AS t WHERE t.stem = need.stem AND t.number = g.number)
 )
-UPDATE import_names AS m SET username = rest.stem || '-' || free.number
+UPDATE rollout.import_names AS m SET username = rest.stem || '-' || free.number
 FROM rest JOIN free ON free.stem = rest.stem AND free.turn = rest.turn
 WHERE m.n = rest.n
 """
@@ -51,5 +51,5 @@ WHERE m.n = rest.n
 def assign(job: Job) -> None:
     """Make ``import_names``: one row a new user, with its ``username``. Needs ``identity.resolve``."""
     job.temporary("import_names", _NAMES)
-    if job.scalar("SELECT EXISTS (SELECT FROM import_names WHERE username IS NULL)"):
+    if job.scalar("SELECT EXISTS (SELECT FROM rollout.import_names WHERE username IS NULL)"):
         job.execute(_NUMBERED)

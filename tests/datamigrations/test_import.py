@@ -472,3 +472,13 @@ def test_what_belongs_to_a_new_user_and_does_not_arrive(settings, source, target
     assert (run.exit_code, run.database) == (10, "rolled back"), run.error
     assert run.error.message == f"1 new users have no row in {table}"
     assert target.one("SELECT count(*) FROM pagtive_user_map") == 0
+
+
+def test_tables_of_the_targets_that_are_called_as_ours(settings, source, target):
+    """Tables in public with the names of our working tables are neither read nor written."""
+    for name in ("import_people", "import_names", "import_rejected", "import_groups", "import_plan_projects"):
+        target.run(f"CREATE TABLE public.{name} (n bigint, x text)")
+        target.run(f"INSERT INTO public.{name} VALUES (1, 'mine')")
+    source.project(1, source.user(1))
+    assert figures(imported(settings), "projects") == {"read": 1, "inserted": 1}
+    assert target.run("SELECT n, x FROM public.import_people") == [(1, "mine")]
