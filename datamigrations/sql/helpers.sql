@@ -13,7 +13,15 @@ END $$;
 -- is one of pg_timezone_names, or refused.
 CREATE OR REPLACE FUNCTION pg_temp.time_value(text, zone text) RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    parts text[] := regexp_match(
+    parts text[];
+BEGIN
+    -- The usual forms, an order of magnitude faster without captures.
+    IF $1 ~ '^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?$' THEN
+        RETURN $1::timestamp AT TIME ZONE zone;
+    ELSIF $1 ~ '^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d(?::?\d\d)?)$' THEN
+        RETURN $1::timestamptz;
+    END IF;
+    parts := regexp_match(
         $1,
         '^\s*(?:\d{1,6}[-/.]\d{1,2}[-/.]\d{1,6}|\d{8}|\d{14})'
         '(?:(?:\s*t|\s+)\s*(\d{1,2}(?::\d{1,2}){0,2}(?:\.\d*)?|\d{4}|\d{6}(?:\.\d*)?)(?:\s*[ap]m)?)?'
@@ -21,7 +29,6 @@ DECLARE
         '(?:\s+(?:bc|ad))?\s*$',
         'i'
     );
-BEGIN
     IF lower(btrim($1)) IN ('infinity', '-infinity') THEN
         RETURN $1::timestamptz;
     ELSIF parts IS NULL OR parts[1] IS NULL AND parts[2] ~ '^[+-]' THEN
