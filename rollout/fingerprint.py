@@ -32,10 +32,11 @@ _NULL = r"E'\x01NULL e5b6c1d0f7a24c3e\x02'"
 # Types of which equal values are equal bytes, and their own hash functions, by oid (pg_type); NULL has a stand-in.
 # Faster than their text: writing out a timestamp costs more than all else. What has eight bytes is hashed twice: the
 # server folds its halves into one another first, so that -1 and 4294967295 would be the same. A moment that is moved
-# folds otherwise; in an array it need not become some zone's time first; at the ends of time it is moved inwards.
+# folds otherwise; in an array it need not become some zone's time first; at the ends of time it is moved inwards. Of an
+# array of NULLs alone the hash would be the same whatever the seed: what came before would be lost.
 _WHOLE = "hashint8extended(coalesce({x}::int8, -6917529027641081857), {seed})"
 _MOVED = "CASE WHEN {x} < '2000-01-01' THEN {x} + interval '1:02:03.456789' ELSE {x} - interval '1:02:03.456789' END"
-_MOMENT = f"hash_array_extended(ARRAY[{{x}}, {_MOVED}], {{seed}})"
+_MOMENT = f"hash_array_extended(ARRAY[coalesce({{x}}, '2873-11-05 03:14:15.926535'), {_MOVED}], {{seed}})"
 _NATIVE = {
     16: "hashint4extended(coalesce({x}::int4, -8675309), {seed})",  # bool
     20: _WHOLE.format(x="{x}", seed="hashint4extended(coalesce(({x} >> 32)::int4, -8675309), {seed})"),

@@ -74,6 +74,7 @@ CHANGES = [
     "UPDATE held SET a = CASE a WHEN 'x' THEN 'p' ELSE 'x' END",
     "UPDATE held SET i = CASE i WHEN 5 THEN 7 ELSE 5 END",
     "UPDATE held SET i = NULL, j = i WHERE id = 1",
+    "UPDATE held SET a = 'z' WHERE id = 2",  # all that comes after it is NULL there
     "DELETE FROM held WHERE id = 2",
     "INSERT INTO held SELECT * FROM held WHERE id = 2",
 ]
