@@ -20,7 +20,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from rollout import backup, catalog, contents, postgres_tools
+from rollout import backup, catalog, contents, interrupt, postgres_tools
 from rollout.backup import create, list_backups, prune, verify
 from rollout.backups import dump as backup_dump
 from rollout.backups import files as backup_files
@@ -713,7 +713,7 @@ def test_a_proof_that_cannot_be_taken_back(copied, small, settings_for, monkeypa
 def test_interrupted_proof_leaves_no_database(copied, small, settings_for):
     """Ctrl-C in the middle of a proof cancels the query and drops the scratch database."""
     thread = interrupt_when_asleep(small)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupt.heeding(), pytest.raises(KeyboardInterrupt):  # as every command does
         verify(copied, run=run_of(), settings=settings_for(small))
     thread.join()
     assert asleep(small) == 0
