@@ -1,6 +1,6 @@
 """The copying of a source beside the merge: of large tables, parts are copied while others are merged.
 
-The transaction's locks are held for the merge only: it begins when what is missing will be there before it is needed.
+The transaction, and with it its locks, begins when half of the parts are there (docs/adr/0010).
 """
 
 from __future__ import annotations
