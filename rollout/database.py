@@ -53,11 +53,21 @@ class Target:
         """The server's major version."""
         return self.version_number // 10_000
 
+    @property
+    def place(self) -> str:
+        """The database as host:port/database."""
+        return place(self.host, self.port, self.dbname)
+
     def as_json(self) -> dict[str, Any]:
         """Return what cli.md names ``target``."""
         values = asdict(self)
         del values["version_number"]
         return values
+
+
+def place(host: str, port: int, dbname: str) -> str:
+    """Name a database by where it is: what is of one database is found by that."""
+    return f"{host}:{port}/{dbname}"
 
 
 def quote(*names: str) -> str:

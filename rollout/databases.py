@@ -17,7 +17,7 @@ from rollout.errors import DatabaseUnavailable
 from rollout.snapshot import in_background
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from concurrent.futures import Future
 
     from sqlalchemy import Connection, Engine
@@ -142,10 +142,16 @@ def _may_own(admin: Connection, owner: str, major: int) -> bool:
     return bool(admin.execute(sql, {"may": may, "owner": owner}).scalar_one())
 
 
-def give(admin: Connection, name: str, values: Mapping[str, Any]) -> None:
+def give(
+    admin: Connection,
+    name: str,
+    values: Mapping[str, Any],
+    refused: Callable[[str, DBAPIError], object] | None = None,
+) -> None:
     """Give a database the owner, grants, settings and connection limit of these ``properties``.
 
     The rest comes at last (``comment_on``): until then the comment says that the database is scratch, to be dropped.
+    ``refused`` hears of settings that the server does not let us make; without it, the first such raises.
     """
     database = quote(name)
     admin.exec_driver_sql(f"ALTER DATABASE {database} OWNER TO {quote(values['owner'])}")
@@ -159,7 +165,13 @@ def give(admin: Connection, name: str, values: Mapping[str, Any]) -> None:
         for setting in settings:
             which = f"DATABASE {database}" if role is None else f"ROLE {quote(role)} IN DATABASE {database}"
             option, _, value = setting.partition("=")
-            admin.exec_driver_sql(f"ALTER {which} SET {quote(*option.split('.'))} TO {_setting(admin, option, value)}")
+            sql = f"ALTER {which} SET {quote(*option.split('.'))} TO {_setting(admin, option, value)}"
+            try:
+                admin.exec_driver_sql(sql)
+            except DBAPIError as error:
+                if refused is None or error.connection_invalidated:
+                    raise
+                refused(setting, error)
     if values["connection_limit"] != -1:
         admin.exec_driver_sql(f"ALTER DATABASE {database} CONNECTION LIMIT {values['connection_limit']}")
 
@@ -219,18 +231,6 @@ def sessions(admin: Connection, name: str) -> int:
         {"name": name},
     )
     return int(count.scalar_one())
-
-
-def prepared(admin: Connection, name: str) -> list[str]:
-    """Return the names of the prepared transactions in a database: nobody can rename it while there is one."""
-    named = text("SELECT gid FROM pg_prepared_xacts WHERE database = :name ORDER BY prepared, gid")
-    return list(admin.execute(named, {"name": name}).scalars())
-
-
-def slots(admin: Connection, name: str) -> list[str]:
-    """Return the names of a database's logical replication slots: they stay with it, whatever it is called."""
-    named = text("SELECT slot_name::text FROM pg_replication_slots WHERE database = :name ORDER BY 1")
-    return list(admin.execute(named, {"name": name}).scalars())
 
 
 def terminate(admin: Connection, names: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from rollout import backup, databases, definitions, migrate, plan, rollback, scratch, verify
 from rollout.backups.archive import definitions_of_database
@@ -28,6 +28,8 @@ from rollout.snapshot import patiently, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from sqlalchemy.exc import DBAPIError
 
     from rollout.backups.manifest import Manifest
     from rollout.backups.prove import Filled
@@ -138,30 +140,19 @@ def _on_copy(stage: _Stage, to: str, jobs: int) -> None:
 
 def _give(stage: _Stage) -> None:
     """Give the copy what the database itself has; a setting that we may not make is told, and left out."""
-    values = stage.manifest.database
+
+    def refused(setting: str, error: DBAPIError) -> None:
+        stage.run.listener.note(
+            say("the copy goes without the setting {setting}: {reason}", setting=setting, reason=first_line(error))
+        )
+
     try:
-        databases.give(stage.there.admin, stage.name, {**values, "settings": None})
-        for role, settings in values["settings"] or ():
-            for setting in settings:
-                _give_setting(stage, role, setting)
+        databases.give(stage.there.admin, stage.name, stage.manifest.database, refused)
     except SQLAlchemyError as error:
         raise stage.there.failed(
             say("the copy cannot be given what the database has: {reason}", reason=first_line(error)),
             hint=say("Rehearse as a superuser, or on a server of our own: --on embedded."),
         ) from error
-
-
-def _give_setting(stage: _Stage, role: str | None, setting: str) -> None:
-    """Give the copy one setting, for everybody or a role, where the server lets us."""
-    values = {**stage.manifest.database, "settings": [(role, [setting])]}
-    try:
-        databases.give(stage.there.admin, stage.name, values)
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise
-        stage.run.listener.note(
-            say("the copy goes without the setting {setting}: {reason}", setting=setting, reason=first_line(error))
-        )
 
 
 def _rehearse(stage: _Stage, to: str) -> bool:
@@ -229,7 +220,8 @@ def _definitions(stage: _Stage, name: str) -> Path:
     file = stage.settings.directory / name
     tool = tool_for("pg_dump", major, oldest=stage.manifest.client_major)
     without = [f"--exclude-schema={schema}" for schema in OUR_SCHEMAS]
-    problem = definitions_of_database(tool, stage.settings.target, file, without)
+    encoding = stage.manifest.database["encoding"]
+    problem = definitions_of_database(tool, stage.settings.target, encoding, file, without)
     if problem is not None:
         raise stage.there.failed(
             say("the definitions cannot be compared: {reason}", reason=problem),

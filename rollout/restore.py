@@ -24,7 +24,7 @@ from rollout.errors import (
 from rollout.findings import ERROR
 from rollout.interrupt import finishing
 from rollout.messages import say
-from rollout.restore_obstacles import require_renameable, subscriptions
+from rollout.restore_obstacles import require_renameable, slots, subscriptions
 from rollout.restore_plan import RestorePlan
 from rollout.restore_swap import granted_again, swap
 from rollout.scratch import Place
@@ -187,7 +187,7 @@ def _plan(work: _Work, new: str, *, there: bool) -> RestorePlan:
         restored=new,
         replaced=databases.name_for(work.dbname, "replaced") if there else None,
         grants=granted_again(work.there.admin, of),
-        slots=databases.slots(work.there.admin, work.dbname),
+        slots=slots(work.there.admin, work.dbname),
         subscriptions=subscriptions(work.there.admin, work.dbname),
     )
     if not there:

@@ -1,4 +1,4 @@
-"""What would keep a database from being renamed, found before hours are spent on a restore."""
+"""What would keep a database from being renamed, or stays with it: found before hours are spent on a restore."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def require_renameable(admin: Connection, dbname: str) -> None:
 
 def _require_nothing_prepared(admin: Connection, dbname: str) -> None:
     """Refuse where a prepared transaction holds the database."""
-    names = databases.prepared(admin, dbname)
+    names = prepared(admin, dbname)
     if names:
         literal = "'" + names[0].replace("'", "''") + "'"
         raise RestoreFailed(
@@ -54,6 +54,18 @@ def _require_no_subscription_at_work(admin: Connection, dbname: str) -> None:
             hint=say("In {name}: {statements} then run this again.", name=dbname,
                      statements=" ".join(f"ALTER SUBSCRIPTION {identifier(one)} DISABLE;" for one in names)),
         )  # fmt: skip
+
+
+def prepared(admin: Connection, dbname: str) -> list[str]:
+    """Return the names of the prepared transactions in a database: nobody can rename it while there is one."""
+    named = text("SELECT gid FROM pg_prepared_xacts WHERE database = :name ORDER BY prepared, gid")
+    return list(admin.execute(named, {"name": dbname}).scalars())
+
+
+def slots(admin: Connection, dbname: str) -> list[str]:
+    """Return the names of a database's logical replication slots: they stay with it, whatever it is called."""
+    named = text("SELECT slot_name::text FROM pg_replication_slots WHERE database = :name ORDER BY 1")
+    return list(admin.execute(named, {"name": dbname}).scalars())
 
 
 def subscriptions(admin: Connection, dbname: str, *, enabled: bool = False) -> list[str]:

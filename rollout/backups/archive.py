@@ -6,15 +6,12 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rollout.database import engine_for, raw_connection
 from rollout.messages import say
 from rollout.postgres_tools import run_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-
-    from sqlalchemy import Connection
 
     from rollout.postgres_tools import Outcome, Tool
     from rollout.settings import Server
@@ -76,9 +73,12 @@ def _judged(outcome: Outcome, tell: Callable[[str], None]) -> str | None:
     return None
 
 
-def in_its_own_encoding(connection: Connection) -> str:
-    """Return what to tell pg_dump so that it converts nothing, whatever client_encoding a database or role may have."""
-    return f"--encoding={raw_connection(connection).info.parameter_status('server_encoding')}"
+def in_encoding(encoding: str) -> str:
+    """Return what to tell pg_dump so that it converts nothing, whatever client_encoding a database or role may have.
+
+    ``encoding``: the database's own.
+    """
+    return f"--encoding={encoding}"
 
 
 def definitions_of_archive(tool: Tool, archive: Path, file: Path, options: Sequence[str] = ()) -> str | None:
@@ -87,13 +87,10 @@ def definitions_of_archive(tool: Tool, archive: Path, file: Path, options: Seque
     return _judged(outcome, lambda _: None) if outcome.ok else outcome.reason
 
 
-def definitions_of_database(tool: Tool, server: Server, file: Path, options: Sequence[str] = ()) -> str | None:
-    """Write ``pg_dump --schema-only`` of a database to a file; return None, or why it cannot."""
-    engine = engine_for(server)
-    try:
-        with engine.connect() as connection:
-            encoding = in_its_own_encoding(connection)
-    finally:
-        engine.dispose()
-    outcome = run_tool(tool, ["--schema-only", _LEFT_OUT, encoding, *options, f"--file={file}"], server=server)
+def definitions_of_database(
+    tool: Tool, server: Server, encoding: str, file: Path, options: Sequence[str] = ()
+) -> str | None:
+    """Write ``pg_dump --schema-only`` of a database, which has this encoding, to a file; return None, or why not."""
+    arguments = ["--schema-only", _LEFT_OUT, in_encoding(encoding), *options, f"--file={file}"]
+    outcome = run_tool(tool, arguments, server=server)
     return None if outcome.ok else outcome.reason

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from rollout import databases, interrupt
 from rollout.backups import manifest as backup_manifest
-from rollout.backups.archive import in_its_own_encoding
+from rollout.backups.archive import in_encoding
 from rollout.backups.files import DUMP, Hashes, hash_files
 from rollout.backups.manifest import Manifest
 from rollout.contents import lock, read, relations, sequence_positions
@@ -134,7 +134,7 @@ def _dump_and_read(job: DumpJob, connection: Connection, found: list[Relation], 
         f"--jobs={job.jobs}",
         f"--compress={job.compress}",
         f"--snapshot={exported}",
-        in_its_own_encoding(connection),
+        in_encoding(connection.execute(text("SELECT current_setting('server_encoding')")).scalar_one()),
         "--no-sync",  # we do that ourselves, for everything
         f"--lock-wait-timeout={round(job.lock_timeout * 1000)}",
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -40,33 +40,25 @@ def asked(settings: Settings) -> Asked:
     Ours are those of the target, and of the source where it answers: no run points to one of the source. Whether those
     of other databases are still needed, only their own history knows.
     """
-    engine = engine_for(settings.target)
-    try:
-        with engine.connect() as connection:
-            target = describe(connection, settings.target)
-            pointed = set(_names(connection)) if readable(connection) else set()
-    finally:
-        engine.dispose()
-    places = [_place(target)]
+    with _connected(settings.target) as connection:
+        target = describe(connection, settings.target)
+        pointed = set(_names(connection)) if readable(connection) else set()
+    places = [target.place]
     if settings.source is not None:
-        with suppress(RolloutError):
-            places.append(_place(_reached(settings.source)))
+        with suppress(RolloutError), _connected(settings.source) as connection:
+            places.append(describe(connection, settings.source).place)
     return Asked(target, places, pointed)
 
 
-def _reached(server: Server) -> Target:
-    """Return which database a server leads to."""
+@contextmanager
+def _connected(server: Server) -> Iterator[Connection]:
+    """Yield a connection of its own."""
     engine = engine_for(server)
     try:
         with engine.connect() as connection:
-            return describe(connection, server)
+            yield connection
     finally:
         engine.dispose()
-
-
-def _place(target: Target) -> str:
-    """Return a database as manifests name it."""
-    return f"{target.host}:{target.port}/{target.dbname}"
 
 
 def _names(connection: Connection) -> Iterator[str]:

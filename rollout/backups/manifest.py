@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rollout.backups.files import CATALOG, MANIFEST, MANIFEST_HASH, FileEntry, fsync, write_text
 from rollout.contents import Contents
+from rollout.database import place
 from rollout.errors import BackupFailed
 from rollout.messages import say
 from rollout.needs import Needs
@@ -65,7 +66,7 @@ class Manifest:
     @property
     def place(self) -> str:
         """The database that it is of, as host:port/database."""
-        return f"{self.host}:{self.port}/{self.dbname}"
+        return place(self.host, self.port, self.dbname)
 
     def text(self) -> str:
         """Return the manifest as it is written."""

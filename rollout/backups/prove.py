@@ -268,7 +268,7 @@ def _definitions(there: Place, path: Path, manifest: Manifest, copy: Server) -> 
         reader = tool_for("pg_restore", 0, oldest=manifest.client_major)
         dumper = tool_for("pg_dump", major, oldest=manifest.client_major)
         problem = definitions_of_archive(reader, path / DUMP, expected, options) or definitions_of_database(
-            dumper, copy, found, options
+            dumper, copy, manifest.database["encoding"], found, options
         )
         if problem is not None:
             raise there.failed(

@@ -14,7 +14,7 @@ import psycopg2
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from rollout import contents, databases, memory, restore, restore_swap
+from rollout import contents, databases, memory, restore, restore_obstacles, restore_swap
 from rollout.backup import create, list_backups
 from rollout.backups import changes as backup_changes
 from rollout.backups.compare import differences
@@ -25,7 +25,7 @@ from rollout.errors import BackupFailed, Interrupted, LockNotAcquired, PartialCh
 from rollout.run import Run
 from rollout.settings import PROJECT, Server
 from rollout.snapshot import snapshot
-from tests.fixtures.databases import execute, query, url_of
+from tests.fixtures.databases import execute, properties_of, query, url_of
 from tests.fixtures.legacy import blocks_of, dump
 from tests.fixtures.listening import Notes
 from tests.fixtures.servers import in_memory
@@ -136,16 +136,6 @@ def contents_of(server):
     try:
         with snapshot(engine, lock_timeout=5) as connection:
             return contents.read(connection, contents.relations(connection))
-    finally:
-        engine.dispose()
-
-
-def properties_of(server):
-    """Read what belongs to a database itself."""
-    engine = engine_for(server)
-    try:
-        with engine.connect() as connection:
-            return databases.properties(connection)
     finally:
         engine.dispose()
 
@@ -418,7 +408,7 @@ def test_restore_while_another_command_runs(saved, target):
 def test_prepared_transactions_are_said_before_anything_is_made(saved, target, monkeypatch):
     """A prepared transaction keeps a database from being renamed: refused at once, with the statements to type."""
     settings, path = saved
-    monkeypatch.setattr(databases, "prepared", lambda *_: ["it's one", "two"])
+    monkeypatch.setattr(restore_obstacles, "prepared", lambda *_: ["it's one", "two"])
     monkeypatch.setattr(databases, "create", lambda *_: pytest.fail("it was made all the same"))
     with pytest.raises(RestoreFailed) as caught:
         restore.restore(settings, Run("restore"), path, confirm=yes)

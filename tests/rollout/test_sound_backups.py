@@ -8,17 +8,16 @@ from contextlib import nullcontext
 
 import pytest
 
-from rollout import databases, restore
+from rollout import restore
 from rollout.backup import create, verify
 from rollout.backups import dump, prove
 from rollout.backups.archive import restore_archive
-from rollout.database import engine_for
 from rollout.definitions import canonical
 from rollout.errors import BackupFailed, Interrupted
 from rollout.postgres_tools import run_tool
 from rollout.run import Run
 from rollout.settings import Server
-from tests.fixtures.databases import execute, query
+from tests.fixtures.databases import execute, properties_of, query
 
 
 @pytest.fixture
@@ -80,16 +79,6 @@ def member(sound, role):
     """Return the quoted name of a role that may make databases, and the database as it reaches it."""
     name = role("member", "LOGIN CREATEDB PASSWORD 'p'")
     return name, Server("DATABASE_URL", {**sound.parameters, "user": name.strip('"'), "password": "p"})
-
-
-def properties_of(server):
-    """Read what belongs to a database itself."""
-    engine = engine_for(server)
-    try:
-        with engine.connect() as connection:
-            return databases.properties(connection)
-    finally:
-        engine.dispose()
 
 
 def test_database_of_a_group(sound, settings_for, role, member, monkeypatch):
