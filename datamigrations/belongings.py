@@ -23,13 +23,16 @@ BELONGINGS = {
     "user_accounts": ("type", "provider", "provider_account_id", "is_primary", "is_verified"),
 }
 
-_ACCOUNTS = """
+# A person (``p``) who is new, and not merged into another one, can sign in by what is known of it.
+_SIGNS_IN = "p.matched_by = 'created' AND coalesce(p.open_id, p.email) IS NOT NULL"
+
+_ACCOUNTS = f"""
 INSERT INTO public.user_accounts (user_id, type, provider, provider_account_id, is_primary, is_verified,
                                   provider_profile)
 SELECT p.user_id, CASE WHEN p.open_id IS NULL THEN 'email' ELSE 'oauth' END,
        CASE WHEN p.open_id IS NULL THEN 'email' ELSE 'feishu' END, coalesce(p.open_id, p.email), true, true,
        CASE WHEN p.open_id IS NOT NULL THEN jsonb_build_object('open_id', p.open_id, 'union_id', NULL) END
-FROM rollout.import_people AS p WHERE p.matched_by = 'created' AND coalesce(p.open_id, p.email) IS NOT NULL
+FROM rollout.import_people AS p WHERE {_SIGNS_IN}
 """
 
 
@@ -72,8 +75,7 @@ def create(job: Job, source: SourceTable, tenant_id: str) -> None:
 def _require(job: Job) -> None:
     """Check that every new user has what belongs to it, whoever made it; raise ``ReconciliationFailed``."""
     wanted = dict.fromkeys(("profiles", "workspace_mappings", "user_credits"), "true")
-    wanted["user_accounts"] = "p.matched_by = 'created' AND coalesce(p.open_id, p.email) IS NOT NULL"
-    for table, condition in wanted.items():
+    for table, condition in (wanted | {"user_accounts": _SIGNS_IN}).items():
         missing = job.scalar(
             "SELECT count(*) FROM rollout.import_names AS m JOIN rollout.import_people AS p ON p.n = m.n"
             f" WHERE {condition} AND NOT EXISTS (SELECT FROM public.{table} AS t WHERE t.user_id = m.user_id)"
@@ -81,10 +83,7 @@ def _require(job: Job) -> None:
         if missing:
             raise ReconciliationFailed(
                 say("{count} new users have no row in {table}", count=missing, table=table),
-                hint=say(
-                    "Look for triggers on the table that drop rows: \\d {table} in psql. Nothing was changed.",
-                    table=table,
-                ),
+                hint=reconcile.drops_rows(table),
             )
 
 

@@ -151,8 +151,7 @@ def prepare(job: Job) -> None:
             **{name: [row[name] for row in job.options.decisions] for name in names},
         )
         job.execute("ANALYZE rollout.import_decisions")
-        partly = job.options.retry_rejects or job.options.limit_users is not None
-        found = job.connection.execute(text(_PROBLEMS), {"partly": partly})
+        found = job.connection.execute(text(_PROBLEMS), {"partly": job.options.partly})
         refuse([(f"{row.line}: {row.source_id}", _FROM_THE_SERVER[row.problem]) for row in found])
         unread = job.scalar(_UNREAD)
         if unread:

@@ -199,8 +199,8 @@ def resolve(job: Job) -> None:
     job.execute(_SETTLE)
     # Its statistics are of before: with them, _SPEAKERS compares everybody with everybody.
     job.execute("ANALYZE rollout.import_people")
-    partly = job.options.retry_rejects or job.options.limit_users is not None
-    job.execute(_SPEAKERS.format(spoken_for=_SPOKEN_FOR.format(user="q.user_id", partly=str(partly).lower())))
+    spoken_for = _SPOKEN_FOR.format(user="q.user_id", partly=str(job.options.partly).lower())
+    job.execute(_SPEAKERS.format(spoken_for=spoken_for))
 
 
 def _warn(job: Job) -> None:

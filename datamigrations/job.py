@@ -11,6 +11,7 @@ import psycopg2
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from datamigrations.pipe import compress_by_lz4
 from rollout import interrupt, transaction
 from rollout.database import first_line, raw_connection, sqlstate
 from rollout.errors import (
@@ -53,12 +54,6 @@ _SETTINGS = {
     "search_path": "public",
 }
 
-# What the merge compresses itself, or tries to, it does so at a tenth of the cost, where the server has it (14+).
-_LZ4 = """
-SELECT set_config(name, 'lz4', true) FROM pg_settings
-WHERE name = 'default_toast_compression' AND 'lz4' = ANY(enumvals)
-"""
-
 NEWER, SOURCE, KEEP = "newer", "source", "keep"
 
 
@@ -83,6 +78,16 @@ class ImportOptions:
     plan_file: Path | None = None
     decisions: Sequence[Mapping[str, str]] = ()
     retry_rejects: bool = False
+
+    @property
+    def partly(self) -> bool:
+        """Whether not every row of the source is read."""
+        return self.retry_rejects or self.limit_users is not None
+
+    @property
+    def decided(self) -> list[str]:
+        """The source users whom the decisions are about."""
+        return [row["source_id"] for row in self.decisions]
 
 
 @dataclass
@@ -185,7 +190,7 @@ def change(session: Session, run: Run, locks: Mapping[str, str], *, dry_run: boo
             pin_settings(connection)
             for setting, value in _SETTINGS.items():
                 connection.exec_driver_sql(f"SET LOCAL {setting} = {value}")
-            connection.exec_driver_sql(_LZ4)
+            compress_by_lz4(connection)
             yield connection
         if dry_run:
             connection.rollback()

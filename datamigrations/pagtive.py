@@ -56,7 +56,7 @@ def import_pagtive(settings: Settings, run: Run, options: ImportOptions) -> None
             if options.plan_file is not None:
                 check(options.plan_file)
             if options.retry_rejects:
-                run.result["retried"] = _count_open(session, run, quarantine.decided(options))
+                run.result["retried"] = _count_open(session, run, options.decided)
                 if not run.result["retried"]:
                     run.listener.note(say("no row with a key is open in quarantine: nothing to retry"))
                     return
@@ -82,7 +82,7 @@ def _import(session: Session, run: Run, options: ImportOptions) -> None:
         if options.users_only:
             source.tables = {USERS.name: source.tables[USERS.name]}
         if options.retry_rejects:
-            about = quarantine.decided(options)
+            about = options.decided
             source.only = {
                 name: quarantine.conditions(session.engine, one, about) for name, one in source.tables.items()
             }
@@ -161,7 +161,7 @@ def _stage(session: Session, run: Run, staged: Pipeline, options: ImportOptions)
     with run.step("copy") as step:
         rows = staged.wait_for_merge()
         tables = staged.source.tables
-        about = quarantine.decided(options)
+        about = options.decided
         left_open = {name: quarantine.leave_open(session.own, tables[name], about) for name in staged.source.only}
         rows -= sum(left_open.values())
         step.detail = say("{rows} rows of {tables} table(s)", rows=rows, tables=len(tables))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    from datamigrations.job import ImportOptions, Job
+    from datamigrations.job import Job
     from datamigrations.mapping import Table
     from datamigrations.rules import Rule
     from datamigrations.source import SourceTable
@@ -96,11 +96,6 @@ def keep(job: Job, source: SourceTable) -> int:
 def _key(texts: dict[str, str]) -> str:
     """Return SQL for a row's ``source_key`` from its key columns as text."""
     return " || '/' || ".join(f"coalesce({value}, '')" for value in texts.values())
-
-
-def decided(options: ImportOptions) -> list[str]:
-    """Return the source users whom the decisions of a run are about."""
-    return [row["source_id"] for row in options.decisions]
 
 
 def count_open(connection: Connection, about: list[str], condition: str = "") -> int:
@@ -185,11 +180,10 @@ def resolve(job: Job) -> None:
 
     A whole import has read every row there is, under whatever key.
     """
-    whole = job.options.limit_users is None and not job.options.retry_rejects
     for name, parts in job.parts.items():
         key = _key({column: _as_text(parts[0], column) for column in parts[0].table.key})
         keys = " UNION ALL ".join(f"SELECT {key} FROM rollout.{part.staged} AS s" for part in parts)
-        read = "" if whole else f" AND {_HAS_KEY} AND q.source_key IN ({keys})"
+        read = "" if not job.options.partly else f" AND {_HAS_KEY} AND q.source_key IN ({keys})"
         job.execute(
             "UPDATE rollout.quarantine AS q SET resolved_by = :run_id"
             f" WHERE q.table_name = {literal(name)} AND q.resolved_by IS NULL AND q.run_id <> :run_id{read}",
@@ -200,7 +194,7 @@ def resolve(job: Job) -> None:
 def left_open(job: Job) -> int:
     """Count the rows of earlier runs that are open still, though this retry was to read them."""
     query = "SELECT count(*) FROM rollout.quarantine AS q WHERE resolved_by IS NULL AND run_id <> :run_id"
-    return int(job.scalar(f"{query} AND NOT {_SKIPPED}", run_id=job.run.run_id, decided=decided(job.options)))
+    return int(job.scalar(f"{query} AND NOT {_SKIPPED}", run_id=job.run.run_id, decided=job.options.decided))
 
 
 def reopen(connection: Connection, undone: str, run_id: str) -> None:

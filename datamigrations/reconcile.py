@@ -140,10 +140,20 @@ def _refuse_other(name: str, wanted: Fingerprint, got: Fingerprint) -> None:
                 wanted=wanted.rows,
                 found=got.rows,
             ),
-            hint=say(
-                "Look for triggers on the table that change rows: \\d {table} in psql. Nothing was changed.", table=name
-            ),
+            hint=changes_rows(name),
         )
+
+
+def changes_rows(table: str) -> str:
+    """Return the hint for rows that are not what was written."""
+    return say(
+        "Look for triggers on the table that change rows: \\d {table} in psql. Nothing was changed.", table=table
+    )
+
+
+def drops_rows(table: str) -> str:
+    """Return the hint for rows that did not arrive."""
+    return say("Look for triggers on the table that drop rows: \\d {table} in psql. Nothing was changed.", table=table)
 
 
 def balance(job: Job) -> None:
@@ -152,8 +162,5 @@ def balance(job: Job) -> None:
         if not counts.balances:
             raise ReconciliationFailed(
                 say("the counts of {table} do not balance: {counts}", table=name, counts=counts.as_json()),
-                hint=say(
-                    "Look for triggers on the table that drop rows: \\d {table} in psql. Nothing was changed.",
-                    table=name,
-                ),
+                hint=drops_rows(name),
             )

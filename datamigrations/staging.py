@@ -22,7 +22,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from datamigrations import rules
-from datamigrations.pipe import Pipe, copy_in, copy_out, session, take_time
+from datamigrations.pipe import Pipe, compress_by_lz4, copy_in, copy_out, session, take_time
 from datamigrations.source import unreadable
 from rollout.database import first_line, quote, raw_connection
 from rollout.errors import UNTOUCHED, MigrationFailed, RolloutError
@@ -106,10 +106,10 @@ def _drop(own: Connection) -> None:
         own.exec_driver_sql(f"DROP TABLE IF EXISTS {quote(_SCHEMA, table)}")
 
 
-def _definition(own: Connection, source: SourceTable) -> list[str]:
+def _definition(source: SourceTable, storage: str) -> list[str]:
     """Return what makes one staging table: ``n`` numbers the rows, ``h_…`` hash the large values, more is the source's.
 
-    No two rows of a source table have the same number.
+    ``storage``: that of large values. No two rows of a source table have the same number.
     """
     first = source.part * _ROWS_OF_A_PART + 1
     columns = [f"n bigint GENERATED ALWAYS AS IDENTITY (START WITH {first})"]
@@ -124,31 +124,21 @@ def _definition(own: Connection, source: SourceTable) -> list[str]:
     return [
         f"CREATE UNLOGGED TABLE {relation} ({', '.join(columns)}) WITH ({settings})",
         f"ALTER TABLE {relation} ALTER n SET STATISTICS 10",
-        *(
-            f"ALTER TABLE {relation} " + ", ".join(f"ALTER {name} {storage}" for name in large)
-            for storage in _storage(own, source)
-        ),
+        f"ALTER TABLE {relation} " + ", ".join(f"ALTER {name} SET STORAGE {storage}" for name in large),
     ]
 
 
-def _storage(own: Connection, source: SourceTable) -> list[str]:
+def _storage(own: Connection, source: SourceTable) -> str:
     """Return how large values are to be stored.
 
     Where the target has most rows already, few of them will move on: they are left uncompressed. Else they are
-    compressed for good, by lz4 where the server has it; and up to a page they stay in their row (MAIN), which saves a
-    detour through the TOAST table.
+    compressed for good; and up to a page they stay in their row (MAIN), which saves a detour through the TOAST table.
     """
     there = own.execute(
         text("SELECT reltuples FROM pg_class WHERE oid = to_regclass(:table)"),
         {"table": f"public.{source.table.target}"},
     ).scalar()
-    if there and there >= (source.rows or 0) / 2:
-        return ["SET STORAGE EXTERNAL"]
-    lz4 = "SELECT FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY(enumvals)"
-    return [
-        "SET STORAGE MAIN",
-        *(["SET COMPRESSION lz4"] if own.execute(text(f"SELECT EXISTS ({lz4})")).scalar() else []),
-    ]
+    return "EXTERNAL" if there and there >= (source.rows or 0) / 2 else "MAIN"
 
 
 def parts_of(source: Source, name: str, own: Connection) -> Iterator[Part]:
@@ -156,9 +146,10 @@ def parts_of(source: Source, name: str, own: Connection) -> Iterator[Part]:
     table = source.tables[name]
     again = source.only.get(name)
     count = min(_MOST_PARTS, -(-table.bytes // _SPLIT_BYTES)) if table.table.divisible and again is None else 1
+    storage = _storage(own, table)
     for number in range(max(count, 1)):
         part = replace(table, part=number, parts=max(count, 1))
-        yield Part(part, _definition(own, part), again if again is not None else [partial(_share, part)])
+        yield Part(part, _definition(part, storage), again if again is not None else [partial(_share, part)])
 
 
 def _share(source: SourceTable) -> str:
@@ -180,6 +171,7 @@ def copy(source: Source, part: Part, engine: Engine) -> int:
     rows = 0
     with source.session(part.name) as there, session(engine) as here:
         take_time(here)
+        compress_by_lz4(here)
         try:
             for statement in part.definition:
                 here.exec_driver_sql(statement)

@@ -267,10 +267,7 @@ class Undo:
         if wrong:
             raise RollbackFailed(
                 say("{count} rows of {table} are not what they were before the run", count=wrong, table=table),
-                hint=say(
-                    "Look for triggers on the table that change rows: \\d {table} in psql. Nothing was changed.",
-                    table=table,
-                ),
+                hint=reconcile.changes_rows(table),
             )
 
 
