@@ -32,6 +32,13 @@ LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
 DEPENDENT_OBJECTS = "2BP01"
 
+# A server that went down before anything of the transaction was on its disk has forgotten the number: to it, it is one
+# of the future. A replica may only be behind.
+_STATUS = text(
+    "SELECT CASE WHEN CAST(:id AS bigint) >= txid_snapshot_xmax(txid_current_snapshot()) AND NOT pg_is_in_recovery()"
+    " THEN 'aborted' ELSE txid_status(CAST(:id AS bigint)) END"
+)
+
 # A session in ``run_lock`` holds LOCK_KEY; the transaction takes the next one, which also holds behind a pooler that
 # hands one session to two clients.
 TRANSACTION_LOCK_KEY = LOCK_KEY + 1
@@ -161,9 +168,7 @@ def _ask_for(transaction_id: int, engine: Engine, error: DBAPIError) -> None:
     for _ in range(30):
         try:
             with engine.connect() as connection:
-                status = connection.execute(
-                    text("SELECT txid_status(CAST(:id AS bigint))"), {"id": transaction_id}
-                ).scalar_one()
+                status = connection.execute(_STATUS, {"id": transaction_id}).scalar_one()
         except (DatabaseUnavailable, DBAPIError):
             status = None
         if status == "committed":

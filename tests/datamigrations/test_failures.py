@@ -378,11 +378,14 @@ def own_target(settings_for, source_server):
 
 
 @pytest.mark.variant
-@pytest.mark.parametrize("step", ["users", "details", "commit"])
+@pytest.mark.parametrize("step", ["users", "details", "commit", "commit of what is not on the disk"])
 def test_the_target_server_is_killed(own_target, source, step):
     """Every process dies by kill -9: after the restart the target is as it was, and the next import tidies up."""
     server, settings = own_target
     some_rows(source)
+    if step.endswith("disk"):
+        execute(server.server(), "ALTER SYSTEM SET wal_writer_delay = '10s'", "SELECT pg_reload_conf()")
+        step = "commit"
     runs = []
     with rows_of(server.server()) as target:
         before = target.contents()
