@@ -1,6 +1,7 @@
 """Texts of web pages, cheap to make: stretches of a pool of HTML, CSS and JavaScript that is written once.
 
-A page compresses about as well as a real one, because no fragment of the pool is like another.
+No fragment of the pool is like another, so pages compress somewhat less than real ones: by pglz html 2.6 times instead
+of 3.6, at about the same speed.
 """
 
 from __future__ import annotations
