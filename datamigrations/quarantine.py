@@ -183,7 +183,7 @@ def resolve(job: Job) -> None:
     for name, parts in job.parts.items():
         key = _key({column: _as_text(parts[0], column) for column in parts[0].table.key})
         keys = " UNION ALL ".join(f"SELECT {key} FROM rollout.{part.staged} AS s" for part in parts)
-        read = "" if not job.options.partly else f" AND {_HAS_KEY} AND q.source_key IN ({keys})"
+        read = f" AND {_HAS_KEY} AND q.source_key IN ({keys})" if job.options.partly else ""
         job.execute(
             "UPDATE rollout.quarantine AS q SET resolved_by = :run_id"
             f" WHERE q.table_name = {literal(name)} AND q.resolved_by IS NULL AND q.run_id <> :run_id{read}",
