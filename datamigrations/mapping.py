@@ -203,4 +203,5 @@ CODES = Table(
     unique="code",
 )
 
-TABLES = (USERS, PROJECTS, DETAILS, LOGS, CODES)
+TABLES = (USERS, PROJECTS, LOGS, CODES, DETAILS)
+"""In the order of the merge: what belongs to nothing first, and the largest last, whose parts come beside it."""

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
 
-from rollout.database import lift_limits, raw_connection
+from rollout.database import first_line, lift_limits, raw_connection, sqlstate
+from rollout.errors import DatabaseUnavailable, PreflightFailed
+from rollout.messages import say
+from rollout.settings import SOURCE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,3 +167,22 @@ def copy_in(raw: psycopg2.extensions.connection, target: str, pipe: Pipe) -> int
     with raw.cursor() as cursor:
         cursor.copy_expert(f"COPY {target} FROM STDIN (FORMAT binary, FREEZE)", pipe, _CHUNK)
         return int(cursor.rowcount)
+
+
+def unreadable(table: str, error: BaseException) -> PreflightFailed | DatabaseUnavailable:
+    """Say why a source table cannot be read; a server that went away is told from a right that is missing."""
+    state = sqlstate(error)
+    if state is None or state.startswith(("08", "57P")):
+        return gone(table, error)
+    return PreflightFailed(
+        say("table {table} of the source cannot be read: {reason}", table=table, reason=first_line(error)),
+        hint=say("Mend what the server names; the user of {key} needs SELECT on its tables.", key=SOURCE_KEY),
+    )
+
+
+def gone(table: str, error: BaseException) -> DatabaseUnavailable:
+    """Return the error for a source that went away."""
+    return DatabaseUnavailable(
+        say("the source went away while {table} was read: {reason}", table=table, reason=first_line(error)),
+        hint=say("Check that the server of {key} runs, then run this again; the target is as it was.", key=SOURCE_KEY),
+    )

@@ -6,7 +6,8 @@ The transaction, and with it its locks, begins when half of the parts are there 
 from __future__ import annotations
 
 import threading
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -41,31 +42,48 @@ class Pipeline:
         self._merging = False
         parts = [part for name in source.tables for part in parts_of(source, name, owner.own)]
         parts.sort(key=lambda part: (part.source.parts > 1, -part.source.bytes if part.source.parts == 1 else 0))
+        self._parts = parts
         self._turn = threading.Condition()
+        self._to_come = deque(parts)
         self._copying = 0
+        self._merge_can_begin = False
         self._stopped = False
         self._told: set[str] = set()
-        self._parts = {pool.submit(self._in_turn, part, owner.engine): part for part in parts}
+        self._workers = [pool.submit(self._work, owner.engine) for _ in range(workers)]
 
-    def _in_turn(self, part: Part, engine: Engine) -> int:
-        """Copy one part when it is its turn: while the merge is at work, one COPY less is."""
+    def _work(self, engine: Engine) -> None:
+        """Copy parts, one after the other."""
+        while (part := self._next()) is not None:
+            rows = None
+            try:
+                rows = copy(self.source, part, engine)
+            finally:
+                with self._turn:
+                    self._copying -= 1
+                    part.copied = rows
+                    self._merge_can_begin = self._merge_can_begin or self._may_merge()
+                    self._turn.notify_all()
+
+    def _next(self) -> Part | None:
+        """Return the next part when it is its turn, None where there is none: beside the merge, one COPY less goes on.
+
+        That is decided here and not by who merges: a worker would have taken its next part before that one looks.
+        """
         with self._turn:
-            self._turn.wait_for(lambda: self._stopped or self._copying < self.workers - self._merging)
+            self._turn.wait_for(
+                lambda: self._stopped or not self._to_come or self._copying < self.workers - self._merge_can_begin
+            )
+            if self._stopped or not self._to_come:
+                return None
             self._copying += 1
-        try:
-            return 0 if self._stopped else copy(self.source, part, engine)
-        finally:
-            with self._turn:
-                self._copying -= 1
-                self._turn.notify_all()
+            return self._to_come.popleft()
 
     def stop(self) -> None:
         """End what is still being copied."""
         with self._turn:
             self._stopped = True
             self._turn.notify_all()
-        for future, part in self._parts.items():
-            future.cancel()
+        for part in self._parts:
             part.abandon()
 
     def wait_for_merge(self) -> int:
@@ -77,29 +95,29 @@ class Pipeline:
         # SIGTERM becomes KeyboardInterrupt, as Ctrl-C is; the connection that is watched has nothing to cancel.
         with interrupt.cancelling(raw_connection(self._own)):
             try:
-                self._wait(self._may_merge)
+                self._wait(lambda: self._merge_can_begin)
             except KeyboardInterrupt:
                 raise Interrupted(database=UNTOUCHED) from None
         self._merging = True
-        return sum(part.rows for part in self._parts.values())
+        return sum(part.rows for part in self._parts)
 
     @property
     def is_complete(self) -> bool:
         """Tell whether all has been copied."""
-        return all(future.done() for future in self._parts)
+        return all(part.copied is not None for part in self._parts)
 
     def parts(self, name: str) -> Iterator[tuple[SourceTable, int]]:
         """Yield the parts of a table, and how many rows each has, as they come; raises what ``wait_for_merge`` raises.
 
         ``ReconciliationFailed`` where they do not make up the whole.
         """
-        futures = {future: part for future, part in self._parts.items() if part.name == name}
+        parts = [part for part in self._parts if part.name == name]
         rows = 0
-        for future, part in futures.items():
-            self._wait(future.done)
-            rows += future.result()
-            yield part.source, future.result()
-        if len(futures) > 1:
+        for part in parts:
+            copied = self._wait_for(part)
+            rows += copied
+            yield part.source, copied
+        if len(parts) > 1:
             self._complete(name, rows)
 
     def _may_merge(self) -> bool:
@@ -108,44 +126,57 @@ class Pipeline:
         The other half takes about as long as merging the first one, where the target is what the copying waits for.
         Where the source is slow, or the way to it, other sessions would wait for our locks meanwhile.
         """
-        missing = [part for future, part in self._parts.items() if not future.done()]
+        missing = [part for part in self._parts if part.copied is None]
         if not missing:
             return True
-        come = [part for future, part in self._parts.items() if future.done() and part.source.parts > 1]
+        come = [part for part in self._parts if part.copied is not None and part.source.parts > 1]
         if self.workers == 1 or len(come) < len(missing) or any(part.source.parts == 1 for part in missing):
             return False
         return not _source_is_slow(come)
 
+    def _wait_for(self, part: Part) -> int:
+        """Wait until a part is there; return how many rows it has."""
+        self._wait(lambda: part.copied is not None)
+        return part.copied or 0
+
     def _wait(self, ended: Callable[[], bool]) -> None:
         """Wait, telling how far the copying is; raise its first failure."""
         while True:
-            done, pending = wait(self._parts, timeout=0)
-            try:
-                for future in done:
-                    future.result()
-            except RolloutError as error:
-                error.database = ROLLED_BACK if self._merging else error.database
-                raise
-            self._tell(done)
-            if ended():
-                return
-            wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+            with self._rolled_back():
+                for worker in self._workers:
+                    if worker.done():
+                        worker.result()
+            self._tell()
+            with self._turn:
+                if ended():
+                    return
+                self._turn.wait(_POLL_SECONDS)
 
-    def _tell(self, done: set[Future[int]]) -> None:
+    @contextmanager
+    def _rolled_back(self) -> Iterator[None]:
+        """Say of an error that comes beside the merge that this is rolled back."""
+        try:
+            yield
+        except RolloutError as error:
+            error.database = ROLLED_BACK if self._merging else error.database
+            raise
+
+    def _tell(self) -> None:
         """Tell how far the copying is; of a table that is there, once more."""
         for name, table in self.source.tables.items():
-            parts = {future: part for future, part in self._parts.items() if part.name == name}
-            here = sum(part.rows for part in parts.values())
+            parts = [part for part in self._parts if part.name == name]
+            here = sum(part.rows for part in parts)
             if here and name not in self._told:
                 self.run.listener.progress(f"copy {name}", here, table.rows, "rows")
-            if parts.keys() <= done:
+            if all(part.copied is not None for part in parts):
                 self._told.add(name)
-        total = sum(pipe.bytes for part in self._parts.values() for pipe in part.pipes)
+        total = sum(pipe.bytes for part in self._parts for pipe in part.pipes)
         self.run.listener.progress("copy", total, None, "bytes")
 
     def _complete(self, name: str, rows: int) -> None:
         """Check that the parts of a table make up the whole; raise ``ReconciliationFailed``."""
-        whole = self.source.count(name)
+        with self._rolled_back():
+            whole = self.source.count(name)
         if rows != whole:
             raise ReconciliationFailed(
                 say("{rows} rows of {table} were staged, the source has {whole}", table=name, rows=rows, whole=whole),

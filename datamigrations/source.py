@@ -16,8 +16,8 @@ from sqlalchemy.exc import DBAPIError
 from datamigrations import pipe
 from datamigrations.mapping import DETAILS, PROJECTS, TABLES, USERS, Kind
 from datamigrations.sqltext import literal
-from rollout.database import engine_for, first_line, quote, raw_connection, sqlstate
-from rollout.errors import ConfigurationError, DatabaseUnavailable, LockNotAcquired, PreflightFailed
+from rollout.database import engine_for, quote, raw_connection, sqlstate
+from rollout.errors import ConfigurationError, LockNotAcquired, PreflightFailed
 from rollout.fingerprint import pin_settings
 from rollout.messages import say
 from rollout.settings import SOURCE_KEY
@@ -145,7 +145,7 @@ class Source:
                 connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT {literal(self._snapshot)}")
                 _pin(connection)
             except DBAPIError as error:
-                raise _gone(table, error) from error
+                raise pipe.gone(table, error) from error
             yield raw_connection(connection)
 
     def query(self, source: SourceTable, condition: str) -> str:
@@ -154,9 +154,12 @@ class Source:
         return f"SELECT {columns} FROM {self._rows(source.table)} AS s WHERE {condition}"
 
     def count(self, name: str) -> int:
-        """Count a table's rows in this snapshot."""
+        """Count a table's rows in this snapshot; raises ``DatabaseUnavailable`` where the source went away."""
         query = f"SELECT count(*) FROM {self._rows(self.tables[name].table)} AS s"
-        return int(self.connection.exec_driver_sql(query).scalar_one())
+        try:
+            return int(self.connection.exec_driver_sql(query).scalar_one())
+        except DBAPIError as error:
+            raise pipe.unreadable(name, error) from error
 
     def _rows(self, table: Table) -> str:
         """Return the relation to read, under ``--limit-users`` the oldest users and what belongs to them."""
@@ -225,32 +228,13 @@ def _lock(connection: Connection, relations: dict[str, str], lock_timeout: float
                 say("a table of the source is locked by another session ({tables})", tables=name),
                 hint=say("Wait until that session has ended (pg_stat_activity on the source), then run this again."),
             ) from error
-        raise unreadable(name, error) from error
+        raise pipe.unreadable(name, error) from error
 
 
 def _pin(connection: Connection) -> None:
     """Set what a long read needs: no timeouts, and values' text independent of the server's settings."""
     pipe.take_time(connection)
     pin_settings(connection)
-
-
-def unreadable(table: str, error: BaseException) -> PreflightFailed | DatabaseUnavailable:
-    """Say why a source table cannot be read; a server that went away is told from a right that is missing."""
-    state = sqlstate(error)
-    if state is None or state.startswith(("08", "57P")):
-        return _gone(table, error)
-    return PreflightFailed(
-        say("table {table} of the source cannot be read: {reason}", table=table, reason=first_line(error)),
-        hint=say("Mend what the server names; the user of {key} needs SELECT on its tables.", key=SOURCE_KEY),
-    )
-
-
-def _gone(table: str, error: BaseException) -> DatabaseUnavailable:
-    """Return the error for a source that went away."""
-    return DatabaseUnavailable(
-        say("the source went away while {table} was read: {reason}", table=table, reason=first_line(error)),
-        hint=say("Check that the server of {key} runs, then run this again; the target is as it was.", key=SOURCE_KEY),
-    )
 
 
 def _refuse_unreadable(table: str, columns: list[str]) -> None:

@@ -22,8 +22,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from datamigrations import rules
-from datamigrations.pipe import Pipe, compress_by_lz4, copy_in, copy_out, session, take_time
-from datamigrations.source import unreadable
+from datamigrations.pipe import Pipe, compress_by_lz4, copy_in, copy_out, session, take_time, unreadable
 from rollout.database import first_line, quote, raw_connection
 from rollout.errors import UNTOUCHED, MigrationFailed, RolloutError
 from rollout.messages import say
@@ -39,8 +38,9 @@ _SCHEMA = "rollout"
 _LARGE_TYPES = ("text", "jsonb", "bytea")
 
 # Every part costs the source a scan of the whole table, though not of its large values.
-_SPLIT_BYTES = 32 << 20
-_MOST_PARTS = 4
+_SPLIT_BYTES = 64 << 20
+_SHARES = (2, 2, 3, 1)
+"""Eighths of a large table that its parts take. The last is small: while that is merged, nothing is copied."""
 _ROWS_OF_A_PART = 1 << 40
 """Where the numbers of the next part's rows begin."""
 
@@ -49,7 +49,8 @@ _ROWS_OF_A_PART = 1 << 40
 class Part:
     """What goes into one staging table: the rows of one condition after the other's, each through a pipe of its own.
 
-    ``definition``: the statements that make the table. ``seconds``: how long the copying took.
+    ``definition``: the statements that make the table. ``seconds``: how long the copying took. ``copied``: how many
+    rows there are, once all have come and are committed.
     """
 
     source: SourceTable
@@ -57,6 +58,7 @@ class Part:
     conditions: list[Callable[[], str]]
     pipes: list[Pipe] = field(init=False)
     seconds: float = 0.0
+    copied: int | None = None
 
     def __post_init__(self) -> None:
         """Make the pipes."""
@@ -145,10 +147,11 @@ def parts_of(source: Source, name: str, own: Connection) -> Iterator[Part]:
     """Yield the parts of a table: one, or several where it is large; what is read again on its own is one."""
     table = source.tables[name]
     again = source.only.get(name)
-    count = min(_MOST_PARTS, -(-table.bytes // _SPLIT_BYTES)) if table.table.divisible and again is None else 1
+    divided = table.table.divisible and again is None and table.bytes > _SPLIT_BYTES
+    count = len(_SHARES) if divided else 1
     storage = _storage(own, table)
-    for number in range(max(count, 1)):
-        part = replace(table, part=number, parts=max(count, 1))
+    for number in range(count):
+        part = replace(table, part=number, parts=count)
         yield Part(part, _definition(part, storage), again if again is not None else [partial(_share, part)])
 
 
@@ -162,7 +165,8 @@ def _share(source: SourceTable) -> str:
     column = "s." + quote(source.table.key[0])
     native = source.columns[source.table.key[0]].type == "uuid"
     key = f"uuid_hash({column})" if native else f'hashtext(lower({column}::text COLLATE "C"))'
-    return f"(coalesce({key}, 0) & 2147483647) % {source.parts} = {source.part}"
+    first, after = sum(_SHARES[: source.part]), sum(_SHARES[: source.part + 1])
+    return f"(coalesce({key}, 0) & 2147483647) % {sum(_SHARES)} BETWEEN {first} AND {after - 1}"
 
 
 def copy(source: Source, part: Part, engine: Engine) -> int:

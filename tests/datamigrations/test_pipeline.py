@@ -12,6 +12,7 @@ import pytest
 
 from datamigrations import pipeline, staging
 from datamigrations.pipe import Pipe
+from datamigrations.source import Source
 from tests.fixtures.legacy import meanwhile, picture, until
 from tests.fixtures.pagtive import attempt_import, figures, imported, uid
 
@@ -26,7 +27,7 @@ PROJECTS, PAGES = 12, 5
 @pytest.fixture(autouse=True)
 def large(monkeypatch):
     """Make every table a large one that the target is slow to take."""
-    monkeypatch.setattr(staging, "_SPLIT_BYTES", 1)
+    monkeypatch.setattr(staging, "_SPLIT_BYTES", 0)
     monkeypatch.setattr(pipeline, "_source_is_slow", lambda _parts: False)
 
 
@@ -151,6 +152,50 @@ def test_the_source_goes_away_beside_the_merge(settings, source_server, target, 
     assert before.differences(picture(target_server)) == []
     assert target.one(LEFT) == 0
     assert figures(imported(settings), "projects") == {"read": PROJECTS, "inserted": PROJECTS}
+
+
+@pytest.mark.usefixtures("pages")
+def test_the_source_goes_away_before_its_rows_are_counted(settings, source_server, target, target_server, monkeypatch):
+    """It is the source of which that is said, and the target is rolled back."""
+    before = picture(target_server)
+    count = Source.count
+
+    def too_late(source, name):
+        target.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", source_server.database)
+        return count(source, name)
+
+    monkeypatch.setattr(Source, "count", too_late)
+    run = attempt_import(settings)
+    assert (run.exit_code, run.database) == (4, "rolled back"), run.error
+    assert "the source went away" in str(run.error)
+    assert before.differences(picture(target_server)) == []
+
+
+@pytest.mark.usefixtures("pages")
+def test_one_copy_beside_the_merge(settings, monkeypatch):
+    """From the moment in which merging can begin, no COPY begins while another is at work."""
+    log = []
+
+    def logged(source, part, engine):
+        log.append(("begin", part.name, part.source.part))
+        time.sleep(0.1)
+        rows = staging.copy(source, part, engine)
+        log.append(("end", part.name, part.source.part))
+        return rows
+
+    monkeypatch.setattr(pipeline, "copy", logged)
+    assert imported(settings).exit_code == 0
+    begun, ended, beside = [], [], []
+    whole = sum(event == "begin" for event, *_ in log)
+    for event, *part in log:
+        if event == "end":
+            ended.append(part)
+            continue
+        if len(ended) >= whole // 2 + 1:
+            beside.append(len(begun) - len(ended))
+        begun.append(part)
+    assert set(beside) == {0}
+    assert [part for part in begun if part[0] == "project_details"] == [["project_details", n] for n in range(4)]
 
 
 @pytest.mark.usefixtures("pages")
