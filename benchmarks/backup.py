@@ -64,9 +64,12 @@ def _round(server: EmbeddedServer, dbname: str, level: int, here: Path) -> tuple
     dump = [server.bin / "pg_dump", "-Fd", f"-j{JOBS}", f"-Z{level}", "-f", here / "plain"]
     plain = timed(dump, server.server(dbname).environment())
     run_sql(server, "postgres", "CHECKPOINT")
-    create = [BIN / "tool", "backup", "create", "--no-proof", "--compress", f"gzip:{level}", "--json"]
+    create = [BIN / "tool", "backup", "create", "--no-proof", "--json"]
+    create += ["--compress", f"gzip:{level}"] if level > 1 else []
     created, inside = _told(create, ours, {"backup"})
     backup = next((here / "backups").iterdir())
+    sizes = [sum(file.stat().st_size for file in dump.iterdir()) for dump in (backup / "dump", here / "plain")]
+    print(f"  {sizes[0] / 1e6:.0f} MB, plain {sizes[1] / 1e6:.0f} MB")
     shutil.rmtree(here / "plain")
     run_sql(server, "postgres", "CREATE DATABASE plain TEMPLATE template0", "CHECKPOINT")
     restore = [server.bin / "pg_restore", f"-j{JOBS}", "-d", "plain", backup / "dump"]

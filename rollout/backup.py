@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Backup", "BackupInfo", "check", "create", "list_backups", "prune", "verify"]
 
-# gzip's fastest level: half the time of its default for a tenth more bytes.
-_COMPRESS = "1"
-
 # Where the settings say "wait for ever": two sessions of ours must not wait for each other through a third one's.
 _LONGEST_LOCK_WAIT = 600.0
 
@@ -68,9 +65,9 @@ def create(
 ) -> Backup:  # fmt: skip
     """Back up a database (default: the target) into ``settings.backups``; ``prove``: and prove it (``on``: elsewhere).
 
-    ``to``: also below this URL, and what is proven is fetched from there. ``compress`` as pg_dump's --compress. What
-    killed runs left is removed. In ``run.result``: cli.md's keys where the
-    command is a backup one, else ``backup``, the path. Raises ``BackupFailed``, ``LockNotAcquired``,
+    ``to``: also below this URL, and what is proven is fetched from there. ``compress`` as pg_dump's --compress; None:
+    gzip. What killed runs left is removed. In ``run.result``: cli.md's keys where the command is a backup one, else
+    ``backup``, the path. Raises ``BackupFailed``, ``LockNotAcquired``,
     ``PreflightFailed`` (no fitting pg_dump).
     https://www.postgresql.org/docs/current/app-pgdump.html, functions-admin.html (pg_export_snapshot)
     """
@@ -78,7 +75,7 @@ def create(
         backup_remote.require(to)
     if prove:
         scratch.expect(settings, server or settings.target, on, BackupFailed)
-    backup = _dumped(settings, run, server or settings.target, jobs, compress or _COMPRESS)
+    backup = _dumped(settings, run, server or settings.target, jobs, compress)
     if to is not None:
         backup = _kept_elsewhere(settings, run, backup, to, prove=prove, on=on)
     elif prove:
@@ -87,7 +84,7 @@ def create(
     return _told(run, backup)
 
 
-def _dumped(settings: Settings, run: Run, server: Server, jobs: int, compress: str) -> Backup:
+def _dumped(settings: Settings, run: Run, server: Server, jobs: int, compress: str | None) -> Backup:
     """Make a backup, unproven."""
     engine = engine_for(server)
     try:

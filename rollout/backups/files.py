@@ -62,9 +62,10 @@ class Hashes:
     pg_dump writes each file of a directory from its beginning to its end.
     """
 
-    def __init__(self, directory: Path) -> None:
-        """Follow the files below a directory."""
+    def __init__(self, directory: Path, left: Callable[[Path], bool] = lambda _: False) -> None:
+        """Follow the files below a directory, but those that are ``left``: they do not only grow."""
         self.directory = directory
+        self._left = left
         self._read: dict[Path, tuple[int, hashlib._Hash]] = {}
 
     @contextmanager
@@ -76,7 +77,7 @@ class Hashes:
             while not ended.wait(_FOLLOW_SECONDS):
                 for path in _files(self.directory):
                     with suppress(OSError):
-                        if path.stat().st_size != self._read.get(path, (0,))[0]:
+                        if not self._left(path) and path.stat().st_size != self._read.get(path, (0,))[0]:
                             self._read_on(path)
 
         thread = threading.Thread(target=follow, daemon=True)
