@@ -92,7 +92,7 @@ class Compressor:
         while not self._ended.wait(pause):
             begin = time.monotonic()
             raw = self._raw()
-            pause = max(_POLL_SECONDS, time.monotonic() - begin)  # thousands of files are not looked at all the time
+            pause = max(_POLL_SECONDS, 5 * (time.monotonic() - begin))  # where there are thousands of files
             for name, size in raw.items():
                 if size - self._done.get(name, 0) >= _PIECE:
                     self._compress(name, size - size % _PIECE)
@@ -114,9 +114,10 @@ class Compressor:
             for begin in range(done or 0, size or 1, _BATCH):
                 end = min(begin + _BATCH, size)
                 spans = [(start, min(start + _PIECE, end)) for start in range(begin, end or 1, _PIECE)]
-                for one in self._pool.map(member, spans):
+                for one in (self._pool.map if len(spans) > 1 else map)(member, spans):
                     compressed.write(one)
-                _give_back(file.fileno(), begin, end - begin)
+                if not self._ended.is_set():
+                    _give_back(file.fileno(), begin, end - begin)
         self._done[name] = size
 
 

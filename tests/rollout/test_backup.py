@@ -675,8 +675,13 @@ def read_only(monkeypatch):
     def refuses(path, *_, **__):
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
+    unlink = Path.unlink
     monkeypatch.setattr(backup_proof, "write_text", refuses)
-    monkeypatch.setattr(Path, "unlink", refuses)
+    monkeypatch.setattr(
+        Path,
+        "unlink",
+        lambda path, **how: (refuses if path.name == backup_files.PROOF else unlink)(path, **how),
+    )
 
 
 def test_a_proof_that_cannot_be_recorded(copied, small, settings_for, request):
