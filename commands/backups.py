@@ -34,7 +34,10 @@ def create(
         str | None, typer.Option("--to", metavar="URL", help="Also there: s3://bucket/prefix. / 同时上传到此处。")
     ] = None,
     compress: Annotated[
-        str | None, typer.Option(metavar="METHOD[:LEVEL]", help="As pg_dump's: zstd, lz4, gzip:1. / 压缩方式。")
+        str | None,
+        typer.Option(
+            metavar="METHOD[:LEVEL]", help="As pg_dump's: zstd, lz4, gzip:6; else gzip. / 压缩方式，默认 gzip。"
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
