@@ -23,6 +23,7 @@ from typing import IO, TYPE_CHECKING
 from isal import igzip_lib
 
 from rollout.backups.files import DUMP
+from rollout.errors import BackupFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +59,10 @@ def is_raw(path: Path) -> bool:
     return path.suffix == ".dat"
 
 
+class NoRoom(Exception):
+    """The disk was full while not everything was compressed."""
+
+
 class Compressor:
     """Compresses the data files of a dump while it is made."""
 
@@ -72,10 +77,11 @@ class Compressor:
     def beside(self) -> Iterator[Future[None]]:
         """Compress in other threads while the block runs, and at its end what is left; yield what tells of a failure.
 
-        Raises ``OSError``. Where the block fails, what is left stays as it is.
+        Raises ``OSError``; ``NoRoom`` where the disk is half as free as it was, which others may need, or full. After a
+        failure, what is left stays as it is.
         """
-        with ThreadPoolExecutor(1) as follower, self._pool:
-            following = follower.submit(self._follow)
+        with _told_when_full(), ThreadPoolExecutor(1) as follower, self._pool:
+            following = follower.submit(self._follow, self._free() // 2)
             try:
                 yield following
             finally:
@@ -86,10 +92,16 @@ class Compressor:
                 (self.directory / name).unlink()
         _declare_gzip(self.directory / TOC)
 
-    def _follow(self) -> None:
-        """Compress every whole piece that there is, until the dump has ended."""
+    def _free(self) -> int:
+        """Return how many bytes of the disk are free."""
+        return shutil.disk_usage(self.directory.parent).free
+
+    def _follow(self, least: int) -> None:
+        """Compress every whole piece that there is, until the dump has ended, or the disk has ``least`` bytes free."""
         pause = _POLL_SECONDS
         while not self._ended.wait(pause):
+            if self._free() < least:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.directory))
             begin = time.monotonic()
             raw = self._raw()
             pause = max(_POLL_SECONDS, 5 * (time.monotonic() - begin))  # where there are thousands of files
@@ -119,6 +131,18 @@ class Compressor:
                 if not self._ended.is_set():
                     _give_back(file.fileno(), begin, end - begin)
         self._done[name] = size
+
+
+@contextmanager
+def _told_when_full() -> Iterator[None]:
+    """Raise ``NoRoom`` where the disk was full, or a quota was used up, for us or for pg_dump (which runs in C)."""
+    try:
+        yield
+    except (OSError, BackupFailed) as error:
+        numbers = (errno.ENOSPC, errno.EDQUOT)
+        if getattr(error, "errno", None) in numbers or any(os.strerror(one) in str(error) for one in numbers):
+            raise NoRoom from error
+        raise
 
 
 def _member(descriptor: int, span: tuple[int, int]) -> bytes:

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from rollout import databases, interrupt
 from rollout.backups import manifest as backup_manifest
 from rollout.backups.archive import in_encoding
-from rollout.backups.compression import Compressor, has_room, is_raw
+from rollout.backups.compression import Compressor, NoRoom, has_room, is_raw
 from rollout.backups.files import DUMP, Hashes, hash_files
 from rollout.backups.manifest import Manifest
 from rollout.contents import lock, read, relations, sequence_positions
@@ -71,6 +71,18 @@ class DumpJob:
 
 def make(job: DumpJob) -> Manifest:
     """Dump and read the database on one snapshot; write everything but the backup's name."""
+    try:
+        return _make(job)
+    except NoRoom:
+        job.run.listener.note(
+            say("the disk had no room for what is not compressed yet; pg_dump compresses it now, from the beginning")
+        )
+    shutil.rmtree(job.directory / DUMP)
+    return _make(replace(job, compress=_FAST))
+
+
+def _make(job: DumpJob) -> Manifest:
+    """Make a dump in one way; raises ``NoRoom`` where there may be room for another."""
     begin = time.monotonic()
     with (
         snapshot(job.engine, lock_timeout=job.lock_timeout) as connection,

@@ -1,5 +1,6 @@
 """What pg_dump writes is compressed beside it: the same bytes, read by pg_restore, and little of the disk meanwhile."""
 
+import errno
 import gzip
 import os
 import shutil
@@ -7,16 +8,19 @@ import subprocess
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
 from rollout.backup import create
 from rollout.backups import compression
+from rollout.backups import dump as dump_module
 from rollout.backups.compression import Compressor
 from rollout.errors import BackupFailed
 from rollout.postgres_tools import tool_for
 from rollout.run import Run
 from tests.fixtures.databases import execute
+from tests.fixtures.listening import Notes
 
 PIECE = 1 << 16
 
@@ -91,17 +95,53 @@ def test_without_room_for_it_pg_dump_compresses(varied, settings_for, monkeypatc
 
 
 def test_a_compression_that_fails_ends_pg_dump(varied, settings_for, monkeypatch):
-    """A full disk while compressing: exit code 7, and nothing that looks like a backup."""
-
-    def full(*_):
-        raise OSError(28, "No space left on device", "1.dat.gz")
-
-    monkeypatch.setattr(Compressor, "_compress", full)
+    """A disk that fails while compressing: exit code 7, and nothing that looks like a backup."""
+    monkeypatch.setattr(Compressor, "_compress", failing(errno.EIO))
     with pytest.raises(BackupFailed) as caught:
         create(settings_for(varied), Run("backup create"))
     assert caught.value.exit_code == 7
-    assert "No space left on device" in caught.value.message
+    assert os.strerror(errno.EIO) in caught.value.message
     assert list(settings_for(varied).backups.iterdir()) == []
+
+
+def failing(number):
+    """Return what fails with an error of the system."""
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number), "1.dat.gz")
+
+    return fail
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_half_of_what_was_free_is_left_to_others(dump, monkeypatch):
+    """The database may be on the same disk: its server stops where that is full."""
+    usage, free = shutil.disk_usage(dump), iter([100, 51, 50, 49])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=next(free)))
+    with pytest.raises(compression.NoRoom), Compressor(dump.parent).beside() as following:
+        following.exception(20)
+    assert list(free) == []
+
+
+@pytest.mark.parametrize("whose", ["ours", "pg_dump's"])
+def test_a_disk_that_fills_up_with_what_is_not_compressed(varied, settings_for, monkeypatch, whose):
+    """Values that were compressed in the database may be a hundred times as large: pg_dump compresses them then."""
+    if whose == "ours":
+        monkeypatch.setattr(Compressor, "_compress", failing(errno.ENOSPC))
+    else:
+        run_tool = dump_module.run_tool
+
+        def full(tool, arguments, **how):
+            outcome = run_tool(tool, arguments, **how)
+            told = "pg_dump: error: could not write to file: No space left on device"
+            return replace(outcome, returncode=1, told=told) if "--compress=0" in arguments else outcome
+
+        monkeypatch.setattr(dump_module, "run_tool", full)
+    run = Run("backup create", listener=Notes())
+    made = create(settings_for(varied), run, prove=True)
+    assert made.proof is not None
+    assert [note for note in run.listener.notes if "pg_dump compresses it now" in note]
+    assert all(name.endswith(".gz") for name in named(made.path / "dump"))
 
 
 def test_a_file_that_is_read_short(varied, settings_for, monkeypatch):
