@@ -47,7 +47,8 @@ SELECT line, source_id, problem FROM (
         WHEN d.action = 'match' AND u.id IS NULL THEN {literal(_NO_TARGET)}
         WHEN d.action = 'match' AND count(*) OVER (PARTITION BY d.action, d.target) > 1
         THEN {literal(_SAME_TARGET)}
-        WHEN m.user_id IS NOT NULL AND (d.action <> 'match' OR m.user_id::text <> d.target)
+        WHEN m.user_id IS NOT NULL AND NOT (d.action = 'match' AND m.user_id::text = d.target
+                                            OR d.action = 'create' AND m.matched_by = 'created')
         THEN {literal(_MAPPED)} END AS problem
     FROM rollout.import_decisions AS d
     LEFT JOIN rollout.import_converted_users AS w ON w.id = d.source_id AND {accepted(USERS)}

@@ -109,7 +109,7 @@ WHERE h.open_id IS NULL
 # Who is to be created as decided stands alone, and needs an account that nobody has or will have.
 _CREATE_TAKEN = f"""
 SELECT p.n FROM rollout.import_people AS p
-WHERE p.decided = 'create' AND (
+WHERE p.decided = 'create' AND p.mapped_by IS NULL AND (
     EXISTS (SELECT FROM public.user_accounts AS a WHERE a.provider = 'feishu' AND a.provider_account_id = p.open_id)
     OR p.open_id IS NULL AND p.email_key IN (SELECT {addresses.key("a.provider_account_id")}
                                              FROM public.user_accounts AS a WHERE a.provider = 'email')

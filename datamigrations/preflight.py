@@ -45,18 +45,32 @@ def check_import(own: Connection, options: ImportOptions) -> None:
             say("the tenant code {tenant} is not 1 to 50 characters long", tenant=options.tenant),
             hint=say("For example --tenant pagtive"),
         )
-    # By name only: AT TIME ZONE takes abbreviations too, and UTC+8 for a POSIX rule that is eight hours *behind*.
-    # https://www.postgresql.org/docs/current/datetime-posix-timezone-specs.html
-    known = text("SELECT EXISTS (SELECT FROM pg_timezone_names WHERE lower(name) = lower(:zone))")
-    if not own.execute(known, {"zone": options.source_timezone}).scalar_one():
-        raise PreflightFailed(
-            say("the server does not know the time zone {zone}", zone=options.source_timezone),
-            hint=say("For example --source-timezone Asia/Shanghai (SELECT name FROM pg_timezone_names)."),
-        )
+    _check_timezone(own, options.source_timezone)
     if not own.execute(text("SELECT to_regclass('rollout.import_changes') IS NOT NULL")).scalar_one():
         # A memory that an earlier version of this tool made; every statement of the file can be run again.
         own.exec_driver_sql(memory.SCHEMA_SQL.read_text(encoding="utf-8"))
     check_target(own, _NEEDED | {table.target: tuple(f.column for f in table.fields) for table in TABLES[1:]})
+
+
+def _check_timezone(own: Connection, zone: str) -> None:
+    """Refuse what is no zone's name, and what is an abbreviation too: AT TIME ZONE takes CET for an hour all year.
+
+    It takes UTC+8 for a POSIX rule that is eight hours *behind*.
+    https://www.postgresql.org/docs/current/datatype-datetime.html (time zones), datetime-posix-timezone-specs.html
+    """
+    known = text(
+        "SELECT EXISTS (SELECT FROM pg_timezone_names WHERE lower(name) = lower(:zone)) AS named, EXISTS (SELECT FROM"
+        " pg_timezone_abbrevs WHERE lower(abbrev) = lower(:zone) AND lower(abbrev) NOT IN ('utc', 'gmt')) AS shortened"
+    )
+    found = own.execute(known, {"zone": zone}).one()
+    if found.named and not found.shortened:
+        return
+    problem = say("the server does not know the time zone {zone}", zone=zone)
+    if found.named:
+        problem = say("the time zone {zone} is an abbreviation, which knows no summer time", zone=zone)
+    raise PreflightFailed(
+        problem, hint=say("For example --source-timezone Asia/Shanghai (SELECT name FROM pg_timezone_names).")
+    )
 
 
 def check_target(connection: Connection, needed: dict[str, tuple[str, ...]]) -> None:

@@ -191,6 +191,18 @@ def test_zones_that_mean_something_else(settings, zone):
     assert "pg_timezone_names" in run.error.hint
 
 
+def test_a_zone_that_is_an_abbreviation_too(settings, source, target):
+    """PostgreSQL takes CET for one hour all year, and it has a zone of that name with summer time; UTC is UTC."""
+    run = attempt_import(settings, source_timezone="CET")
+    assert "an abbreviation, which knows no summer time" in refused(run, 6)
+    source.user(1)
+    source.run("UPDATE users SET created_at = '2024-07-01 12:00'")
+    assert attempt_import(settings, source_timezone="Europe/Paris").exit_code == 0
+    created = "SELECT created_at AT TIME ZONE 'UTC' FROM users JOIN pagtive_user_map ON user_id = users.id"
+    assert target.one(created).hour == 10
+    assert attempt_import(settings, source_timezone="utc").exit_code == 0
+
+
 def test_a_role_that_may_not_read(settings, source, source_server, postgres):
     """The table is named."""
     role = f"reader_{source_server.database}"
