@@ -50,11 +50,8 @@ def _compare(server: EmbeddedServer, dbname: str, level: int, rounds: int) -> bo
 
 def _size(server: EmbeddedServer, dbname: str) -> int:
     """Return the size of a database in bytes."""
-    engine = engine_for(server.server(dbname))
-    with engine.connect() as connection:
-        size = int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
-    engine.dispose()
-    return size
+    with engine_for(server.server(dbname)).connect() as connection:
+        return int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
 
 
 def _round(server: EmbeddedServer, dbname: str, level: int, here: Path) -> tuple[Measured, ...]:

@@ -15,21 +15,17 @@ if TYPE_CHECKING:
 
 def run_sql(server: EmbeddedServer, dbname: str, *statements: str) -> None:
     """Run statements in autocommit."""
-    engine = engine_for(server.server(dbname))
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with engine_for(server.server(dbname)).connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         for statement in statements:
             connection.exec_driver_sql(statement)
-    engine.dispose()
 
 
 def create_legacy(server: EmbeddedServer, dbname: str, *, users: int) -> None:
     """Create a legacy database with so many users, and as many cases."""
     run_sql(server, "postgres", f"CREATE DATABASE {dbname}")
-    engine = engine_for(server.server(dbname))
-    with engine.begin() as connection:
+    with engine_for(server.server(dbname)).begin() as connection:
         create_legacy_schema(connection)
         fill_legacy(connection, users=users, cases=users)
-    engine.dispose()
 
 
 def create_pagtive(
@@ -37,11 +33,9 @@ def create_pagtive(
 ) -> None:
     """Create a Pagtive database with so many users, every row fit to be imported; see ``fill_pagtive``."""
     run_sql(server, "postgres", f"CREATE DATABASE {dbname}")
-    engine = engine_for(server.server(dbname))
-    with engine.begin() as connection:
+    with engine_for(server.server(dbname)).begin() as connection:
         create_pagtive_schema(connection)
         fill_pagtive(connection, users=users, dirty=0, page_bytes=page_bytes)
-    engine.dispose()
 
 
 def environment(server: EmbeddedServer, dbname: str, directory: str | Path) -> dict[str, str]:

@@ -105,10 +105,8 @@ class Bench:
         run_sql(self.there, "pagtive", "VACUUM ANALYZE")
         tables: dict[str, dict[str, int]] = self.last["tables"]  # type: ignore[assignment]
         rows = sum(counts["read"] for counts in tables.values())
-        engine = engine_for(self.there.server("pagtive"))
-        with engine.connect() as connection:
+        with engine_for(self.there.server("pagtive")).connect() as connection:
             size = int(connection.exec_driver_sql("SELECT pg_database_size('pagtive')").scalar_one())
-        engine.dispose()
         return rows, size
 
     def fresh(self) -> None:
@@ -155,8 +153,7 @@ class Bench:
     def _columns(self, table: str) -> str:
         """Return a table's columns; an identity's values are made where the rows arrive."""
         if not hasattr(self, "_known"):
-            engine = engine_for(self.here.server("empty"))
-            with engine.connect() as connection:
+            with engine_for(self.here.server("empty")).connect() as connection:
                 rows = connection.exec_driver_sql(
                     "SELECT attrelid::regclass::text, string_agg(quote_ident(attname), ', ' ORDER BY attnum)"
                     " FROM pg_attribute JOIN pg_class c ON c.oid = attrelid"
@@ -164,7 +161,6 @@ class Bench:
                     " AND attnum > 0 AND NOT attisdropped AND attidentity = '' GROUP BY 1"
                 )
                 self._known = {row[0]: row[1] for row in rows}
-            engine.dispose()
         return self._known[table]
 
     def by_orm(self) -> tuple[Measured, Measured]:

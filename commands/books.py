@@ -26,13 +26,9 @@ def history(*, json: Json = False) -> None:
 
     with command("history", as_json=json, runs=[], edited=[]) as run:
         settings = load()
-        engine = engine_for(settings.target)
-        try:
-            with engine.connect() as connection:
-                run.target = describe(connection, settings.target)
-                run.result |= {"runs": memory.runs(connection), "edited": verify_chain(connection)}
-        finally:
-            engine.dispose()
+        with engine_for(settings.target).connect() as connection:
+            run.target = describe(connection, settings.target)
+            run.result |= {"runs": memory.runs(connection), "edited": verify_chain(connection)}
         for line in run.result["edited"]:
             run.listener.note(say("the record was edited: {what}", what=line))
 

@@ -174,8 +174,6 @@ def _settings(**given: str | int | None) -> Settings:
             return settings
         question = Speaker(chinese=settings.chinese)(say("Password of the source"))
         override["password"] = typer.prompt(question, hide_input=True, err=True)
-    finally:
-        engine.dispose()
     return load(source_override=override)
 
 

@@ -158,12 +158,8 @@ def target_of(settings: Settings) -> Target:
     """Ask the server which database it is."""
     from rollout.database import describe, engine_for
 
-    engine = engine_for(settings.target)
-    try:
-        with engine.connect() as connection:
-            return describe(connection, settings.target)
-    finally:
-        engine.dispose()
+    with engine_for(settings.target).connect() as connection:
+        return describe(connection, settings.target)
 
 
 def where(settings: Settings) -> str:

@@ -63,11 +63,8 @@ def _make(server: EmbeddedServer, name: str, fill: Callable[[Connection], None])
     engine = engine_for(server.server())
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    engine.dispose()
-    engine = engine_for(server.server(name))
-    with engine.begin() as connection:
+    with engine_for(server.server(name)).begin() as connection:
         fill(connection)
-    engine.dispose()
     return server.server(name)
 
 

@@ -255,23 +255,19 @@ def rejects(settings: Settings, run_id: str | None = None, *, everything: bool =
     Each row has ``COLUMNS``; ``reasons`` is a list, ``source_row`` a dict. Streams. Raises ``PreflightFailed`` where
     there is no such import.
     """
-    engine = engine_for(settings.target)
-    try:
-        with engine.connect() as connection:
-            known = memory.exists(connection)
-            if run_id is not None and not (known and connection.execute(_IMPORTS, {"run_id": run_id}).scalar_one()):
-                raise PreflightFailed(
-                    say("there is no import {run_id}", run_id=run_id), hint=say("`tool history` lists the runs.")
-                )
-            if not known:
-                return
-            rows = connection.execution_options(stream_results=True, yield_per=_BATCH).execute(
-                _REJECTS, {"run_id": run_id, "everything": everything}
+    with engine_for(settings.target).connect() as connection:
+        known = memory.exists(connection)
+        if run_id is not None and not (known and connection.execute(_IMPORTS, {"run_id": run_id}).scalar_one()):
+            raise PreflightFailed(
+                say("there is no import {run_id}", run_id=run_id), hint=say("`tool history` lists the runs.")
             )
-            for row in rows.mappings():
-                yield dict(row)
-    finally:
-        engine.dispose()
+        if not known:
+            return
+        rows = connection.execution_options(stream_results=True, yield_per=_BATCH).execute(
+            _REJECTS, {"run_id": run_id, "everything": everything}
+        )
+        for row in rows.mappings():
+            yield dict(row)
 
 
 # Rows without a whole key cannot be told apart.

@@ -192,18 +192,14 @@ def snapshot(settings: Settings, *, limit_users: int | None = None) -> Iterator[
                 "Set {key}=postgresql://user@host:5432/pagtive_previews in the environment or in .env", key=SOURCE_KEY
             ),
         )
-    engine = engine_for(settings.source)
-    try:
-        with pipe.session(engine) as fresh:
-            relations = _relations(fresh)
-            fresh.rollback()
-            connection = fresh.execution_options(**_OPTIONS)
-            if relations:
-                _lock(connection, relations, settings.lock_timeout)
-            _pin(connection)
-            yield Source(connection, _discover(connection), limit_users)
-    finally:
-        engine.dispose()
+    with pipe.session(engine_for(settings.source)) as fresh:
+        relations = _relations(fresh)
+        fresh.rollback()
+        connection = fresh.execution_options(**_OPTIONS)
+        if relations:
+            _lock(connection, relations, settings.lock_timeout)
+        _pin(connection)
+        yield Source(connection, _discover(connection), limit_users)
 
 
 def _relations(connection: Connection) -> dict[str, str]:

@@ -35,12 +35,9 @@ def adopt(settings: Settings, run: Run, confirm: Callable[[str], bool]) -> None:
     ``PreflightFailed`` where the legacy core is not what we need, or the version table makes no sense.
     """
     engine = engine_for(settings.target)
-    try:
-        with run.step("connect"), engine.connect() as connection:
-            run.target = describe(connection, settings.target)
-        recorded, problem = _look(engine, settings, run)
-    finally:
-        engine.dispose()
+    with run.step("connect"), engine.connect() as connection:
+        run.target = describe(connection, settings.target)
+    recorded, problem = _look(engine, settings, run)
     stands_at = run.result["stands_at"]
     if problem is not None:
         raise PreflightFailed(problem.message, hint=_mended(problem, stands_at), findings=run.findings)
@@ -180,21 +177,18 @@ def mend(settings: Settings, run: Run, confirm: Callable[[list[str]], bool]) -> 
     """
     engine = engine_for(settings.target)
     run.result["mended"] = []
-    try:
-        with run.step("connect"), engine.connect() as connection:
-            run.target = describe(connection, settings.target)
-        with engine.connect() as connection:
-            verify.read_only(connection, settings)
-            wanted = _statements(connection)
-        if wanted and confirm(wanted):
-            with memory.recorded(settings, run) as session, run.step("mend") as step:
-                _mend(session, wanted)
-                run.database = CHANGED
-                run.result["mended"] = wanted
-                step.detail = say("{count} statement(s)", count=len(wanted))
-        _look(engine, settings, run)
-    finally:
-        engine.dispose()
+    with run.step("connect"), engine.connect() as connection:
+        run.target = describe(connection, settings.target)
+    with engine.connect() as connection:
+        verify.read_only(connection, settings)
+        wanted = _statements(connection)
+    if wanted and confirm(wanted):
+        with memory.recorded(settings, run) as session, run.step("mend") as step:
+            _mend(session, wanted)
+            run.database = CHANGED
+            run.result["mended"] = wanted
+            step.detail = say("{count} statement(s)", count=len(wanted))
+    _look(engine, settings, run)
 
 
 def _statements(connection: Connection) -> list[str]:

@@ -87,27 +87,24 @@ def create(
 def _dumped(settings: Settings, run: Run, server: Server, jobs: int, compress: str | None) -> Backup:
     """Make a backup, unproven."""
     engine = engine_for(server)
-    try:
-        with _explained():
-            with engine.connect() as connection:
-                target = describe(connection, server)
-            run.target = run.target or target
-            tool = tool_for("pg_dump", target.major)
-            tool_for("pg_restore", 0, oldest=tool.major)  # one that can read it must be here
-            name = _name(target.dbname, run)
-            for left in clean_up(settings.backups, run.listener.note):
-                run.listener.note(say("removed {name}, which a killed run had left", name=left.name))
-            with _partial(settings.backups, name) as partial:
-                wait_at_most = settings.lock_timeout or _LONGEST_LOCK_WAIT
-                database = server.to_database(target.dbname)
-                job = DumpJob(run, engine, database, target, tool, name, partial, jobs, compress, wait_at_most)
-                with run.step("backup") as step:
-                    manifest = make(job)
-                    step.detail = say("{bytes} bytes, {tables} tables", bytes=manifest.size,
-                                      tables=len(manifest.contents.tables))  # fmt: skip
-                path = _publish(partial, settings.backups / name)
-    finally:
-        engine.dispose()
+    with _explained():
+        with engine.connect() as connection:
+            target = describe(connection, server)
+        run.target = run.target or target
+        tool = tool_for("pg_dump", target.major)
+        tool_for("pg_restore", 0, oldest=tool.major)  # one that can read it must be here
+        name = _name(target.dbname, run)
+        for left in clean_up(settings.backups, run.listener.note):
+            run.listener.note(say("removed {name}, which a killed run had left", name=left.name))
+        with _partial(settings.backups, name) as partial:
+            wait_at_most = settings.lock_timeout or _LONGEST_LOCK_WAIT
+            database = server.to_database(target.dbname)
+            job = DumpJob(run, engine, database, target, tool, name, partial, jobs, compress, wait_at_most)
+            with run.step("backup") as step:
+                manifest = make(job)
+                step.detail = say("{bytes} bytes, {tables} tables", bytes=manifest.size,
+                                  tables=len(manifest.contents.tables))  # fmt: skip
+            path = _publish(partial, settings.backups / name)
     return Backup(path, manifest, None)
 
 

@@ -91,7 +91,10 @@ _PATIENCE = {"connect_timeout": "10", "keepalives_idle": "60", "keepalives_inter
 
 
 def engine_for(server: Server, *, application_name: str = "lawsker-schema") -> Engine:
-    """Return an engine whose every connection is a new session (``NullPool``): locks and settings never linger."""
+    """Return an engine whose every connection is a new session (``NullPool``): locks and settings never linger.
+
+    It keeps nothing open, so that there is nothing to dispose of.
+    """
 
     def connect() -> psycopg2.extensions.connection:
         try:

@@ -77,8 +77,6 @@ def _plain(context: EnvironmentContext) -> None:
             _plain_on(context, engine, settings)
     except KeyboardInterrupt:
         raise Interrupted from None
-    finally:
-        engine.dispose()
 
 
 def _plain_on(context: EnvironmentContext, engine: Engine, settings: Settings) -> None:

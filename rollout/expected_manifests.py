@@ -30,23 +30,19 @@ NOT_SEEDED = ("id", "created_at", "updated_at")
 def generate(server: Server) -> dict[str, dict[str, Any]]:
     """Upgrade an empty database (it is rolled back); return each file's name and content, ``seeds.json`` too."""
     files: dict[str, dict[str, Any]] = {}
-    engine = engine_for(server)
-    try:
-        with engine.connect() as connection:
-            connection.begin()
-            before: Catalog = catalog.read(connection)
-            connection.exec_driver_sql(_MEMORY)
-            for revision in plan.history():
-                config = plan.alembic_config()
-                config.attributes |= {"connection": connection, "preexisting": frozenset()}
-                command.upgrade(config, revision.id)
-                after = catalog.read(connection)
-                files[f"{revision.id}.json"] = {"family": revision.family, **manifest.delta(before, after)}
-                before = after
-            files["seeds.json"] = {table: _seeds(connection, table, key) for table, key in SEEDS.items()}
-            files["_major"] = {"major": raw_connection(connection).server_version // 10_000}
-    finally:
-        engine.dispose()
+    with engine_for(server).connect() as connection:
+        connection.begin()
+        before: Catalog = catalog.read(connection)
+        connection.exec_driver_sql(_MEMORY)
+        for revision in plan.history():
+            config = plan.alembic_config()
+            config.attributes |= {"connection": connection, "preexisting": frozenset()}
+            command.upgrade(config, revision.id)
+            after = catalog.read(connection)
+            files[f"{revision.id}.json"] = {"family": revision.family, **manifest.delta(before, after)}
+            before = after
+        files["seeds.json"] = {table: _seeds(connection, table, key) for table, key in SEEDS.items()}
+        files["_major"] = {"major": raw_connection(connection).server_version // 10_000}
     return files
 
 

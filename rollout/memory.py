@@ -115,22 +115,19 @@ def recorded(settings: Settings, run: Run) -> Iterator[Session]:
     Sets ``run.target``, ``run.run_id``, ``run.error``; raises what the block raised. The report is the caller's.
     """
     engine = engine_for(settings.target)
-    try:
-        with _outcome_of(run):
-            if run.target is None:  # `tool adopt` has looked, and asked, before
-                with run.step("connect"), engine.connect() as connection:
-                    run.target = describe(connection, settings.target)
-            with run_lock(engine) as own:
-                _begin(own, run)
-                try:
-                    with _outcome_of(run):
-                        yield Session(engine, own, settings)
-                finally:
-                    with interrupt.finishing():
-                        run.finish()
-                        _end(engine, own, run)
-    finally:
-        engine.dispose()
+    with _outcome_of(run):
+        if run.target is None:  # `tool adopt` has looked, and asked, before
+            with run.step("connect"), engine.connect() as connection:
+                run.target = describe(connection, settings.target)
+        with run_lock(engine) as own:
+            _begin(own, run)
+            try:
+                with _outcome_of(run):
+                    yield Session(engine, own, settings)
+            finally:
+                with interrupt.finishing():
+                    run.finish()
+                    _end(engine, own, run)
 
 
 @contextmanager

@@ -68,8 +68,6 @@ def status(settings: Settings, run: Run) -> None:
                 connection.rollback()
     except DBAPIError as error:
         raise _failed(error) from error
-    finally:
-        engine.dispose()
     if findings:
         run.findings[:] = findings
         raise VerificationFailed(

@@ -35,17 +35,14 @@ def preflight(
     to run, which is looked at too.
     """
     engine = engine_for(settings.target)
-    try:
-        with run.step("connect"), engine.connect() as connection:
-            run.target = describe(connection, settings.target)
-            start = plan.current(connection)
-        steps = plan.make(start, plan.resolve(to))
-        run.result |= {"from_revision": start, "to_revision": steps.target}
-        check(engine, settings, run, steps, leave_out)
-        if on is not None:
-            scratch.expect(settings, settings.target, on, PreflightFailed)
-    finally:
-        engine.dispose()
+    with run.step("connect"), engine.connect() as connection:
+        run.target = describe(connection, settings.target)
+        start = plan.current(connection)
+    steps = plan.make(start, plan.resolve(to))
+    run.result |= {"from_revision": start, "to_revision": steps.target}
+    check(engine, settings, run, steps, leave_out)
+    if on is not None:
+        scratch.expect(settings, settings.target, on, PreflightFailed)
 
 
 def check(

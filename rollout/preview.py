@@ -30,18 +30,15 @@ def preview(settings: Settings, run: Run, *, to: str = plan.HEAD, with_sql: bool
     ``lint`` [{revision, line, rule, message}], ``estimate_seconds``, and ``sql``.
     """
     engine = engine_for(settings.target)
-    try:
-        with run.step("connect"), engine.connect() as connection:
-            run.target = describe(connection, settings.target)
-        with run.step("plan") as step, engine.connect() as connection:
-            verify.read_only(connection, settings)
-            start = plan.current(connection)
-            steps = plan.make(start, plan.resolve(to))
-            found = adopt.inspect(connection, steps) if not steps.downwards else []
-            touched = _touched(connection, steps)
-            step.detail = say("{count} revision(s)", count=len(steps.revisions))
-    finally:
-        engine.dispose()
+    with run.step("connect"), engine.connect() as connection:
+        run.target = describe(connection, settings.target)
+    with run.step("plan") as step, engine.connect() as connection:
+        verify.read_only(connection, settings)
+        start = plan.current(connection)
+        steps = plan.make(start, plan.resolve(to))
+        found = adopt.inspect(connection, steps) if not steps.downwards else []
+        touched = _touched(connection, steps)
+        step.detail = say("{count} revision(s)", count=len(steps.revisions))
     kept = frozenset(state.key for state in found if state.is_kept)
     sql = sql_of(steps, kept)
     with run.step("lint") as step:

@@ -110,12 +110,8 @@ def _of_the_copy() -> Iterator[None]:
 
 def _newest(settings: Settings, run: Run, on: str | None, jobs: int) -> Path:
     """Return the newest whole backup of the target, made now where there is none."""
-    engine = engine_for(settings.target)
-    try:
-        with engine.connect() as connection:
-            run.target = describe(connection, settings.target)
-    finally:
-        engine.dispose()
+    with engine_for(settings.target).connect() as connection:
+        run.target = describe(connection, settings.target)
     place = f"{run.target.host}:{run.target.port}/{run.target.dbname}"
     for one in backup.list_backups(settings.backups):
         if one.problem is None and one.database == place:
@@ -195,8 +191,6 @@ def _measured(stage: _Stage, name: str, command: str, work: Callable[[Run], obje
     except RolloutError as error:
         stage.run.findings += [one for one in sub.findings if one not in error.findings]
         raise
-    finally:
-        engine.dispose()
     steps = [{"name": one.name, "seconds": one.seconds} for one in sub.steps]
     stage.run.result["stages"].append(
         {"name": name, **figures.as_json(), "steps": steps, "locks": [one.as_json() for one in watch.locks()]}
@@ -207,11 +201,8 @@ def _measured(stage: _Stage, name: str, command: str, work: Callable[[Run], obje
 def _plans(stage: _Stage) -> dict[str, dict[str, Any]]:
     """Ask the planner about the top queries, as far as the copy's schema can answer them."""
     engine = scratch.engine_of(stage.there, stage.name)
-    try:
-        with engine.connect() as connection:
-            return plans(connection)
-    finally:
-        engine.dispose()
+    with engine.connect() as connection:
+        return plans(connection)
 
 
 def _definitions(stage: _Stage, name: str) -> Path:
@@ -233,13 +224,10 @@ def _definitions(stage: _Stage, name: str) -> Path:
 def _compare(stage: _Stage, before: Path) -> None:
     """Raise where the rollback did not leave exactly what was there before the upgrade."""
     engine = scratch.engine_of(stage.there, stage.name)
-    try:
-        with snapshot(engine, lock_timeout=0) as connection:
-            tables = relations(connection)
-            columns = {(table.schema, table.name): table.columns for table in stage.manifest.contents.tables}
-            found = patiently(connection, lambda: read(connection, tables, columns=columns))
-    finally:
-        engine.dispose()
+    with snapshot(engine, lock_timeout=0) as connection:
+        tables = relations(connection)
+        columns = {(table.schema, table.name): table.columns for table in stage.manifest.contents.tables}
+        found = patiently(connection, lambda: read(connection, tables, columns=columns))
     wrong: list[Finding] = differences(_theirs(stage.manifest.contents), _theirs(found))
     wrong += [finding(subject, how) for subject, how in definitions.differences(before, _definitions(stage, "after"))]
     if wrong:

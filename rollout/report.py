@@ -155,8 +155,6 @@ def _record(settings: Settings, run_id: str) -> str | None:
                 "As the database's owner: GRANT USAGE ON SCHEMA rollout, GRANT SELECT ON rollout.runs TO your user."
             ),
         ) from error
-    finally:
-        engine.dispose()
 
 
 def render_html(values: dict[str, Any]) -> str:

@@ -64,17 +64,14 @@ def restore(settings: Settings, run: Run, path: Path, *, confirm: Callable[[Rest
     manifest = check(path, run)
     dbname = settings.target.database or _connected(settings)
     engine = databases.maintenance_engine(settings.target, dbname)
-    try:
-        with run_lock(engine, restore_key(dbname)) as admin:
-            databases.unhurried(admin)
-            target = describe(admin, settings.target)
-            run.target = replace(target, dbname=dbname)
-            there = Place(settings.target, engine, admin, target, RestoreFailed)
-            scratch.clean_up(run, admin)
-            scratch.require(there, manifest)
-            plan = _build_and_swap(_Work(settings, run, there, path, manifest, dbname, jobs), confirm)
-    finally:
-        engine.dispose()
+    with run_lock(engine, restore_key(dbname)) as admin:
+        databases.unhurried(admin)
+        target = describe(admin, settings.target)
+        run.target = replace(target, dbname=dbname)
+        there = Place(settings.target, engine, admin, target, RestoreFailed)
+        scratch.clean_up(run, admin)
+        scratch.require(there, manifest)
+        plan = _build_and_swap(_Work(settings, run, there, path, manifest, dbname, jobs), confirm)
     with finishing():
         _tell(run, plan)
         _remember(settings, run)
@@ -87,12 +84,8 @@ def restore_key(dbname: str) -> int:
 
 def _connected(settings: Settings) -> str:
     """Return the name of the database that libpq chooses where none is named."""
-    engine = engine_for(settings.target)
-    try:
-        with engine.connect() as connection:
-            return describe(connection, settings.target).dbname
-    finally:
-        engine.dispose()
+    with engine_for(settings.target).connect() as connection:
+        return describe(connection, settings.target).dbname
 
 
 def _build_and_swap(work: _Work, confirm: Callable[[RestorePlan], bool]) -> RestorePlan:
@@ -134,15 +127,12 @@ def _explained() -> Iterator[None]:
 def _no_other_run(work: _Work) -> Iterator[None]:
     """Hold the target's own run lock, where the target lets anybody in at all."""
     engine = engine_for(work.settings.target)
-    try:
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(run_lock(engine))
-            except DatabaseUnavailable as error:
-                work.run.listener.note(error.message)
-            yield
-    finally:
-        engine.dispose()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(run_lock(engine))
+        except DatabaseUnavailable as error:
+            work.run.listener.note(error.message)
+        yield
 
 
 def _build(work: _Work, new: str) -> None:
@@ -212,21 +202,16 @@ def _changes(work: _Work, new: str) -> list[TableChange]:
         nonlocal done
         done += rows
 
-    engines = [engine_for(work.settings.target), scratch.engine_of(work.there, new)]
-    try:
-        with (
-            snapshot(engines[0], lock_timeout=work.settings.lock_timeout) as today,
-            snapshot(engines[1], lock_timeout=0) as restored,
-        ):
-            return patiently(
-                today,
-                lambda: changes_since(today, restored, work.manifest.contents, told),
-                lambda: work.run.listener.progress("compare with today", min(done, total), total, "rows"),
-                restored,
-            )
-    finally:
-        for engine in engines:
-            engine.dispose()
+    with (
+        snapshot(engine_for(work.settings.target), lock_timeout=work.settings.lock_timeout) as today,
+        snapshot(scratch.engine_of(work.there, new), lock_timeout=0) as restored,
+    ):
+        return patiently(
+            today,
+            lambda: changes_since(today, restored, work.manifest.contents, told),
+            lambda: work.run.listener.progress("compare with today", min(done, total), total, "rows"),
+            restored,
+        )
 
 
 def _tell(run: Run, plan: RestorePlan) -> None:
@@ -253,5 +238,3 @@ def _remember(settings: Settings, run: Run) -> None:
     except (RolloutError, SQLAlchemyError) as error:
         run.error, run.exit_code, run.database = None, 0, RESTORED
         run.listener.note(say("the restore could not be recorded: {reason}", reason=first_line(error)))
-    finally:
-        engine.dispose()

@@ -75,14 +75,11 @@ def _refusals() -> Iterator[None]:
 def _only_receipt(settings: Settings, run: Run, options: Options) -> list[Going]:
     """Say what would go, and what would stop it; change nothing."""
     engine = engine_for(settings.target)
-    try:
-        with _refusals(), expected(run):
-            with run.step("connect"), engine.connect() as connection:
-                run.target = describe(connection, settings.target)
-                steps = _steps(connection, run, options)
-            return _look(engine, settings, run, steps, options) if steps.revisions else []
-    finally:
-        engine.dispose()
+    with _refusals(), expected(run):
+        with run.step("connect"), engine.connect() as connection:
+            run.target = describe(connection, settings.target)
+            steps = _steps(connection, run, options)
+        return _look(engine, settings, run, steps, options) if steps.revisions else []
 
 
 def _rollback(session: Session, run: Run, options: Options, confirm: Callable[[list[Going]], bool]) -> list[Going]:

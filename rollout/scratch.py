@@ -99,22 +99,15 @@ def _server_of(settings: Settings, on: str | None) -> Server:
 def _connected(server: Server, dbname: str, failed: type[RolloutError], *, is_ours: bool = False) -> Iterator[Place]:
     """Connect to a database to work from."""
     engine = databases.maintenance_engine(server, dbname)
-    try:
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as admin:
-            databases.unhurried(admin)
-            yield Place(server, engine, admin, describe(admin, server), failed, is_ours)
-    finally:
-        engine.dispose()
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as admin:
+        databases.unhurried(admin)
+        yield Place(server, engine, admin, describe(admin, server), failed, is_ours)
 
 
 def expect(settings: Settings, source: Server, on: str | None, failed: type[RolloutError]) -> None:
     """Raise, before anything is dumped, where no copy of ``source``'s database could be made ``on`` a place."""
-    engine = engine_for(source)
-    try:
-        with engine.connect() as connection:
-            major, needs = describe(connection, source).major, Needs.of(connection)
-    finally:
-        engine.dispose()
+    with engine_for(source).connect() as connection:
+        major, needs = describe(connection, source).major, Needs.of(connection)
     if on != EMBEDDED:
         with _connected(_server_of(settings, on), "", failed) as there:
             _require(there, major, needs)

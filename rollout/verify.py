@@ -99,26 +99,23 @@ def verify(
     chosen = [area for area in VERIFIED if not areas or area.value in areas]
     limit = settings.statement_timeout or (0.0 if deep else BOUND_SECONDS)
     engine = engine_for(settings.target)
-    try:
-        with run.step("connect"), engine.connect() as connection:
-            run.target = describe(connection, settings.target)
-        with engine.connect() as connection:
-            read_only(connection, replace(settings, statement_timeout=limit))
-            with run.step("verify") as step:
-                revision = _revision(connection, at, run)
-                subject = replace(subject_at(connection, revision), settings=settings, deep=deep)
-                outcome = run_areas(subject, chosen, run.listener)
-                if revision is None:
-                    outcome.count(Area.STRUCTURE.value, failed=True)
-                    outcome.findings.append(_not_upgraded())
-                step.detail = say("revision {revision}", revision=revision) if revision else say("not upgraded yet")
-            _sampled(run, subject)
-            if "content" in subject.shared:
-                run.result["content"] = subject.shared["content"]
-        run.result |= {"revision": revision, "areas": outcome.by_area()}
-        report(run, outcome)
-    finally:
-        engine.dispose()
+    with run.step("connect"), engine.connect() as connection:
+        run.target = describe(connection, settings.target)
+    with engine.connect() as connection:
+        read_only(connection, replace(settings, statement_timeout=limit))
+        with run.step("verify") as step:
+            revision = _revision(connection, at, run)
+            subject = replace(subject_at(connection, revision), settings=settings, deep=deep)
+            outcome = run_areas(subject, chosen, run.listener)
+            if revision is None:
+                outcome.count(Area.STRUCTURE.value, failed=True)
+                outcome.findings.append(_not_upgraded())
+            step.detail = say("revision {revision}", revision=revision) if revision else say("not upgraded yet")
+        _sampled(run, subject)
+        if "content" in subject.shared:
+            run.result["content"] = subject.shared["content"]
+    run.result |= {"revision": revision, "areas": outcome.by_area()}
+    report(run, outcome)
     stop_on_errors(outcome, database=UNTOUCHED)
 
 

@@ -53,12 +53,8 @@ def asked(settings: Settings) -> Asked:
 @contextmanager
 def _connected(server: Server) -> Iterator[Connection]:
     """Yield a connection of its own."""
-    engine = engine_for(server)
-    try:
-        with engine.connect() as connection:
-            yield connection
-    finally:
-        engine.dispose()
+    with engine_for(server).connect() as connection:
+        yield connection
 
 
 def _names(connection: Connection) -> Iterator[str]:

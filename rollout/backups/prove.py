@@ -90,12 +90,9 @@ def conclude(run: Run, path: Path, manifest: Manifest, filled: Filled) -> Proof:
 def analyze(there: Place, name: str) -> None:
     """Collect the planner's statistics: no dump holds them, and without them every query is slow."""
     engine = scratch.engine_of(there, name)
-    try:
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            databases.unhurried(connection)
-            patiently(connection, lambda: connection.exec_driver_sql("ANALYZE"))
-    finally:
-        engine.dispose()
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        databases.unhurried(connection)
+        patiently(connection, lambda: connection.exec_driver_sql("ANALYZE"))
 
 
 @dataclass
@@ -170,8 +167,6 @@ def _strip(there: Place, manifest: Manifest, copy: Server) -> None:
                 what=one, reason=first_line(error)),
             hint=say("Restore as a superuser; a proof can run elsewhere (--on embedded)."),
         ) from error  # fmt: skip
-    finally:
-        engine.dispose()
 
 
 def _restore(run: Run, there: Place, path: Path, manifest: Manifest, copy: Server, *, jobs: int) -> None:
@@ -230,20 +225,17 @@ def _compared(
         done += size
 
     engine = engine_for(copy)
-    try:
-        with ExitStack() as stack:
-            connection, *beside = [stack.enter_context(snapshot(engine, lock_timeout=0)) for _ in range(jobs)]
-            tables = relations(connection)
-            work = partial(read, connection, tables, columns=columns, told=told, beside=beside)
-            with in_background(connection, work, *beside) as reading:
-                if strictly:
-                    yield from _definitions(there, path, manifest, copy)
-                while not reading.done():
-                    wait([reading], 0.2)
-                    run.listener.progress("compare", min(done, total), total, "bytes")
-                found: Contents = reading.result()
-    finally:
-        engine.dispose()
+    with ExitStack() as stack:
+        connection, *beside = [stack.enter_context(snapshot(engine, lock_timeout=0)) for _ in range(jobs)]
+        tables = relations(connection)
+        work = partial(read, connection, tables, columns=columns, told=told, beside=beside)
+        with in_background(connection, work, *beside) as reading:
+            if strictly:
+                yield from _definitions(there, path, manifest, copy)
+            while not reading.done():
+                wait([reading], 0.2)
+                run.listener.progress("compare", min(done, total), total, "bytes")
+            found: Contents = reading.result()
     yield from differences(manifest.contents, found, by_catalog=not strictly)
     if not strictly:
         yield finding(

@@ -43,18 +43,14 @@ def _fill(options: argparse.Namespace) -> None:
             say("{key} is not set", key=SOURCE_KEY),
             hint=say("Set {key}=postgresql://user@host:5432/database in the environment or in .env", key=SOURCE_KEY),
         )
-    engine = engine_for(server)
-    try:
-        with engine.begin() as connection:
-            _refuse_a_database_in_use(connection)
-            if options.kind == "legacy":
-                create_legacy_schema(connection)
-                fill_legacy(connection, users=options.users)
-            else:
-                create_pagtive_schema(connection, flavour=options.flavour)
-                fill_pagtive(connection, users=options.users, legacy_users=options.legacy_users)
-    finally:
-        engine.dispose()
+    with engine_for(server).begin() as connection:
+        _refuse_a_database_in_use(connection)
+        if options.kind == "legacy":
+            create_legacy_schema(connection)
+            fill_legacy(connection, users=options.users)
+        else:
+            create_pagtive_schema(connection, flavour=options.flavour)
+            fill_pagtive(connection, users=options.users, legacy_users=options.legacy_users)
 
 
 def _refuse_a_database_in_use(connection: Connection) -> None:

@@ -20,14 +20,11 @@ if TYPE_CHECKING:
 def on_shelf(settings: Settings, run: Run, run_id: str | None = None) -> list[Entry]:
     """Return what is on the shelf, of one rollback or of all; raise ``RollbackFailed`` where that one left nothing."""
     engine = engine_for(settings.target)
-    try:
-        with engine.connect() as connection:
-            run.target = describe(connection, settings.target)
-        with engine.connect() as connection:
-            verify.read_only(connection, settings)
-            found = entries(connection)
-    finally:
-        engine.dispose()
+    with engine.connect() as connection:
+        run.target = describe(connection, settings.target)
+    with engine.connect() as connection:
+        verify.read_only(connection, settings)
+        found = entries(connection)
     return found if run_id is None else of_run(found, run_id)
 
 

@@ -44,8 +44,7 @@ def take(make_database, legacy_template):
             connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
             return look(connection)
 
-    yield step
-    engine.dispose()
+    return step
 
 
 def structure(connection):

@@ -134,7 +134,6 @@ def test_a_rollback_that_cannot_be_keeps_the_upgrade(legacy, settings_for, after
         change.transaction.commit = then_hold  # after_commit's monkeypatch puts the original back
     run = attempt(settings_for(legacy, lock_timeout=0.3), take_back=True)
     connection.close()
-    holder.dispose()
     assert (run.exit_code, run.database) == (13, "changed"), run.error
     words = {"view of others": "boss", "table held": "users"}
     assert "it was not rolled back" in run.error.message

@@ -748,12 +748,8 @@ def test_backup_of_a_newer_server(copied, small, settings_for):
 
 def contents_of(server):
     """Read a database's contents."""
-    engine = engine_for(server)
-    try:
-        with snapshot(engine, lock_timeout=5) as connection:
-            return contents.read(connection, contents.relations(connection))
-    finally:
-        engine.dispose()
+    with snapshot(engine_for(server), lock_timeout=5) as connection:
+        return contents.read(connection, contents.relations(connection))
 
 
 @pytest.mark.parametrize(

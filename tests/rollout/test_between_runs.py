@@ -193,7 +193,6 @@ def test_adopt_while_another_run_holds_the_lock(legacy, settings_for, mend):
             (adoption.mend if mend else adoption.adopt)(settings_for(legacy), run, lambda _: True)
         except RolloutError as error:
             run.failed(error)
-    engine.dispose()
     assert (run.exit_code, run.database) == (5, "untouched")
     assert "another run holds the lock" in run.error.message
     assert before.differences(picture(legacy)) == []

@@ -71,11 +71,9 @@ def test_plain_alembic_upgrades_and_downgrades_an_empty_database(container_datab
 
 def test_the_main_job_upgrades_a_legacy_database(container_database, tmp_path):
     """``tool migrate`` on legacy rows: backed up, upgraded, verified; then ``tool verify`` agrees."""
-    engine = engine_for(container_database)
-    with engine.begin() as connection:
+    with engine_for(container_database).begin() as connection:
         create_legacy_schema(connection)
         fill_legacy(connection, users=200)
-    engine.dispose()
     before = query(container_database, "SELECT md5(string_agg(c::text, '|' ORDER BY id)) FROM cases c")
     here = {"ROLLOUT_DIR": str(tmp_path)}
 

@@ -89,15 +89,13 @@ def test_every_change_of_a_value_shows(values: Server) -> None:
             connection.exec_driver_sql(change)
             found[change] = _both(connection)
             connection.rollback()
-    engine.dispose()
     assert len({one for one, _ in found.values()}) == len(found)
     assert len({other for _, other in found.values()}) == len(found)
 
 
 def test_order_and_settings_do_not_count(values: Server) -> None:
     """The same rows in another order, seen with other settings, have the same fingerprint."""
-    engine = engine_for(values)
-    with engine.connect() as connection:
+    with engine_for(values).connect() as connection:
         before = _both(connection)
         connection.rollback()
         connection.exec_driver_sql(
@@ -106,7 +104,6 @@ def test_order_and_settings_do_not_count(values: Server) -> None:
         connection.exec_driver_sql("CREATE TABLE others AS SELECT * FROM held; DELETE FROM held")
         connection.exec_driver_sql("INSERT INTO held SELECT * FROM others ORDER BY id DESC")
         assert _both(connection) == before
-    engine.dispose()
 
 
 # Whose halves the server's own hash folds into the same, and what lies at the ends of time.
@@ -128,7 +125,6 @@ def test_no_two_values_are_one(database: Server, kind: str) -> None:
         for value in FOLDED[kind]:
             connection.exec_driver_sql(f"UPDATE held SET c = {value}")
             found.append(_both(connection))
-    engine.dispose()
     assert len(set(found)) == len(found)
 
 
@@ -138,11 +134,9 @@ def test_wide_tables_are_hashed_in_groups(database: Server, kind: str) -> None:
     columns = [f"c{number}" for number in range(900)]
     execute(database, f"CREATE TABLE held ({', '.join(f'{name} {kind} DEFAULT 1' for name in columns)})",
             "INSERT INTO held DEFAULT VALUES")  # fmt: skip
-    engine = engine_for(database)
-    with engine.connect() as connection:
+    with engine_for(database).connect() as connection:
         found = [_both(connection)]
         for column in ("c0", "c599", "c899"):
             connection.exec_driver_sql(f"UPDATE held SET {column} = 2")
             found.append(_both(connection))
-    engine.dispose()
     assert len(set(found)) == len(found)

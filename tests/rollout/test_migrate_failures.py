@@ -316,10 +316,8 @@ def test_a_run_that_has_ended_stops_nobody(database):
     lasting = create_engine("postgresql+psycopg2://", creator=lambda: psycopg2.connect(**database.parameters))
     with run_lock(lasting):
         pass
-    engine = engine_for(database)
-    with run_lock(engine) as connection:
+    with run_lock(engine_for(database)) as connection:
         assert connection.execute(text("SELECT 1")).scalar_one() == 1
-    engine.dispose()
     lasting.dispose()
 
 
@@ -402,11 +400,9 @@ def files_up_to(size):
 def legacy_on(server, users):
     """Make a legacy database on an own server; return it."""
     there = server.server()
-    engine = engine_for(there)
-    with engine.begin() as connection:
+    with engine_for(there).begin() as connection:
         create_legacy_schema(connection)
         fill_legacy(connection, users=users, cases=10)
-    engine.dispose()
     return there
 
 

@@ -499,7 +499,5 @@ def test_clocks_that_differ_do_not_break_the_chain(settings):
         ahead.finished_at = ahead.started_at + timedelta(hours=1)
     recorded(settings)
     recorded(settings)
-    engine = engine_for(settings.target)
-    with engine.connect() as connection:
+    with engine_for(settings.target).connect() as connection:
         assert verify_chain(connection) == []
-    engine.dispose()

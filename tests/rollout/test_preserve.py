@@ -187,17 +187,13 @@ def theirs(make_template, legacy_template):
 @contextmanager
 def proof_of(server, **options):
     """Yield a connection between the two halves of the proof, and what compares; everything is rolled back."""
-    engine = engine_for(server)
-    try:
-        with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-            connection.exec_driver_sql("SET LOCAL search_path = public")
-            kept = frozenset(state.key for state in adopt.inspect(connection, STEPS) if state.is_kept)
-            said = declared.by(connection, STEPS, kept)
-            before = preserve.take(connection, adopt.WRITTEN, said, **options)
-            yield connection, lambda: preserve.compare(connection, before, said)
-            connection.rollback()
-    finally:
-        engine.dispose()
+    with engine_for(server).connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        connection.exec_driver_sql("SET LOCAL search_path = public")
+        kept = frozenset(state.key for state in adopt.inspect(connection, STEPS) if state.is_kept)
+        said = declared.by(connection, STEPS, kept)
+        before = preserve.take(connection, adopt.WRITTEN, said, **options)
+        yield connection, lambda: preserve.compare(connection, before, said)
+        connection.rollback()
 
 
 def assert_found(tampering, connection, compare):

@@ -253,7 +253,6 @@ def test_stopped_in_the_middle(saved, legacy, tmp_path, number):
             while copies(legacy) and time.monotonic() < end:  # the server must notice first that nobody is there
                 scratch.clean_up(Run("rehearse", listener=ear), admin)
                 time.sleep(0.1)
-        engine.dispose()
         assert copies(legacy) == 0
         assert any("which a killed run had left" in note for note in ear.notes)
     assert before.differences(picture(legacy)) == []

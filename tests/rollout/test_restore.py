@@ -132,12 +132,8 @@ def test_replaced_one_can_be_dropped(saved, target):
 
 def contents_of(server):
     """Read a database's contents."""
-    engine = engine_for(server)
-    try:
-        with snapshot(engine, lock_timeout=5) as connection:
-            return contents.read(connection, contents.relations(connection))
-    finally:
-        engine.dispose()
+    with snapshot(engine_for(server), lock_timeout=5) as connection:
+        return contents.read(connection, contents.relations(connection))
 
 
 def whole_dump(server):
@@ -370,12 +366,11 @@ def test_content_that_differs(saved, target, monkeypatch):
 def test_two_restores_at_once(saved, target):
     """The second one is refused at once: exit code 5."""
     settings, path = saved
-    engine = engine_for(target.to_database("postgres"))
-    try:
-        with run_lock(engine, restore.restore_key(target.database)), pytest.raises(LockNotAcquired):
-            restore.restore(settings, Run("restore"), path, confirm=yes)
-    finally:
-        engine.dispose()
+    with (
+        run_lock(engine_for(target.to_database("postgres")), restore.restore_key(target.database)),
+        pytest.raises(LockNotAcquired),
+    ):
+        restore.restore(settings, Run("restore"), path, confirm=yes)
     assert is_untouched(target)
 
 
@@ -384,11 +379,8 @@ def test_restore_of_another_database_meanwhile(saved, target):
     """It is nobody's business what is restored beside, on the same server."""
     settings, path = saved
     engine = engine_for(target.to_database("postgres"))
-    try:
-        with run_lock(engine), run_lock(engine, restore.restore_key("another")):
-            restore.restore(settings, Run("restore"), path, confirm=yes)
-    finally:
-        engine.dispose()
+    with run_lock(engine), run_lock(engine, restore.restore_key("another")):
+        restore.restore(settings, Run("restore"), path, confirm=yes)
     assert query(target, "SELECT count(*) FROM t") == 100
 
 
@@ -396,12 +388,8 @@ def test_restore_of_another_database_meanwhile(saved, target):
 def test_restore_while_another_command_runs(saved, target):
     """A run that holds the target's own lock (`migrate`) is not torn down: exit code 5."""
     settings, path = saved
-    engine = engine_for(target)
-    try:
-        with run_lock(engine), pytest.raises(LockNotAcquired):
-            restore.restore(settings, Run("restore"), path, confirm=yes)
-    finally:
-        engine.dispose()
+    with run_lock(engine_for(target)), pytest.raises(LockNotAcquired):
+        restore.restore(settings, Run("restore"), path, confirm=yes)
     assert is_untouched(target)
 
 

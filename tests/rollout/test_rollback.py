@@ -352,10 +352,8 @@ def test_nothing_to_do(migrated, settings_for):
 
 def test_another_run_holds_the_lock(migrated, settings_for):
     """A rollback does not wait for another run: exit code 5."""
-    engine = engine_for(migrated)
-    with run_lock(engine):
+    with run_lock(engine_for(migrated)):
         run = back(settings_for(migrated))
-    engine.dispose()
     assert (run.exit_code, run.database) == (5, "untouched")
 
 

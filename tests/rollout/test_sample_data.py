@@ -40,10 +40,8 @@ USERS = 400
 @pytest.fixture
 def connection(database: Server) -> Iterator[Connection]:
     """Yield a connection, in a transaction, to an empty database."""
-    engine = engine_for(database)
-    with engine.begin() as one:
+    with engine_for(database).begin() as one:
         yield one
-    engine.dispose()
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +64,6 @@ def _filled(server: Server, fill: Any) -> Iterator[Connection]:
         fill(one)
     with engine.connect() as one:
         yield one
-    engine.dispose()
 
 
 def _make_legacy(connection: Connection, **schema: Any) -> None:
@@ -218,7 +215,6 @@ def test_an_ordinary_role_fills_with_every_foreign_key_checked(make_database: Ma
                 assert _value(one, "SELECT current_setting('session_replication_role')") == "origin"
             with engine.connect() as one:
                 found[as_role] = _fingerprints(one)
-            engine.dispose()
     finally:
         execute(database, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
     assert found[True] == found[False]
@@ -345,12 +341,10 @@ def fill(target, scale):
         (create_legacy_schema, fill_legacy, {"users": 1_000 * scale, "cases": 400 * scale}),
         (create_pagtive_schema, fill_pagtive, {"users": 20 * scale}),
     ):
-        engine = engine_for(target)
-        with engine.connect() as connection:
+        with engine_for(target).connect() as connection:
             make(connection)
             fill(connection, **sizes)
             connection.rollback()
-        engine.dispose()
 
 target = settings.load().target
 fill(target, 1)
