@@ -6,22 +6,25 @@ A row is the least that libpq and psycopg2 hand over: one of 200 MB takes three 
 from __future__ import annotations
 
 import queue
+import select
 import threading
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+import psycopg2
+import psycopg2.extensions
 from sqlalchemy.exc import DBAPIError
 
 from rollout.database import first_line, lift_limits, raw_connection, sqlstate
-from rollout.errors import DatabaseUnavailable, PreflightFailed
+from rollout.errors import DatabaseUnavailable, LockNotAcquired, PreflightFailed
 from rollout.messages import say
 from rollout.settings import SOURCE_KEY
+from rollout.transaction import DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    import psycopg2.extensions
     from sqlalchemy import Connection, Engine
 
 _CHUNK = 1 << 18
@@ -37,7 +40,7 @@ class Pipe:
     """A file for COPY TO to write and for COPY FROM to read, each in a thread of its own.
 
     An error on one side ends the other. ``rows`` and ``bytes`` count what went in; ``error`` is what ended the writer;
-    ``waited`` how many seconds the reader had nothing to read.
+    ``waited`` how many seconds the reader had nothing to read; ``refused`` tells whether it is of no use to read on.
     """
 
     def __init__(self) -> None:
@@ -47,6 +50,7 @@ class Pipe:
         self.bytes = 0
         self.error: BaseException | None = None
         self.waited = 0.0
+        self.refused: Callable[[], bool] = lambda: False
         self._chunks: queue.Queue[bytes | None] = queue.Queue(_CHUNKS)
         self._buffer: list[bytes] = []
         self._buffered = 0
@@ -82,6 +86,8 @@ class Pipe:
         """Give the next chunk, nothing at the end; raise where the writer failed, so that COPY FROM fails too."""
         begin = time.monotonic()
         while not self._ended:
+            if self.refused():
+                raise Abandoned
             with suppress(queue.Empty):
                 chunk = self._chunks.get(timeout=_WAIT_SECONDS)
                 self._ended = chunk is None
@@ -153,6 +159,9 @@ def copy_out(raw: psycopg2.extensions.connection, query: str, pipe: Pipe) -> Non
         with raw.cursor() as cursor:
             cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT binary)", pipe)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other side has to hear of it
+        if isinstance(error, Abandoned):  # or the next command on this connection reads all the rest
+            with suppress(psycopg2.Error):
+                raw.cancel()
         pipe.end(error)
     else:
         pipe.end()
@@ -164,14 +173,21 @@ def copy_in(raw: psycopg2.extensions.connection, target: str, pipe: Pipe) -> int
     The table was made in this transaction: once that is committed, its rows are in every snapshot, older ones too.
     https://www.postgresql.org/docs/current/sql-copy.html (FREEZE)
     """
+    # A server answers in the middle of COPY FROM to refuse only, and libpq does not look as long as it can send.
+    pipe.refused = lambda: bool(select.select([raw], [], [], 0)[0])
     with raw.cursor() as cursor:
         cursor.copy_expert(f"COPY {target} FROM STDIN (FORMAT binary, FREEZE)", pipe, _CHUNK)
         return int(cursor.rowcount)
 
 
-def unreadable(table: str, error: BaseException) -> PreflightFailed | DatabaseUnavailable:
-    """Say why a source table cannot be read; a server that went away is told from a right that is missing."""
+def unreadable(table: str, error: BaseException) -> PreflightFailed | DatabaseUnavailable | LockNotAcquired:
+    """Say why a source table cannot be read: a server that went away, a lock that does not come, a missing right."""
     state = sqlstate(error)
+    if state in {LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED}:
+        return LockNotAcquired(
+            say("a table of the source is locked by another session ({tables})", tables=table),
+            hint=say("Wait until that session has ended (pg_stat_activity on the source), then run this again."),
+        )
     if state is None or state.startswith(("08", "57P")):
         return gone(table, error)
     return PreflightFailed(

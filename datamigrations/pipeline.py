@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
+
+import psycopg2
 
 from datamigrations.staging import copy, parts_of
 from rollout import interrupt
@@ -19,8 +21,7 @@ from rollout.messages import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-
-    from sqlalchemy import Engine
+    from concurrent.futures import Future
 
     from datamigrations.source import Source, SourceTable
     from datamigrations.staging import Part
@@ -33,12 +34,12 @@ _POLL_SECONDS = 0.2
 class Pipeline:
     """The copying of a source's tables, on threads of its own; a part of a table can be had as soon as it is there."""
 
-    def __init__(self, owner: Session, source: Source, run: Run, pool: ThreadPoolExecutor, workers: int) -> None:
-        """Begin, ``workers`` COPYs at a time: what is not divided first, then parts in the order of the merge."""
+    def __init__(self, owner: Session, source: Source, run: Run, workers: int) -> None:
+        """Plan it, ``workers`` COPYs at a time: what is not divided first, then parts in the order of the merge."""
         self.source = source
         self.run = run
         self.workers = workers
-        self._own = owner.own
+        self._own, self._engine = owner.own, owner.engine
         self._merging = False
         parts = [part for name in source.tables for part in parts_of(source, name, owner.own)]
         parts.sort(key=lambda part: (part.source.parts > 1, -part.source.bytes if part.source.parts == 1 else 0))
@@ -49,20 +50,30 @@ class Pipeline:
         self._merge_can_begin = False
         self._stopped = False
         self._told: set[str] = set()
-        self._workers = [pool.submit(self._work, owner.engine) for _ in range(workers)]
+        self._workers: list[Future[None]] = []
+        self._sessions: list[psycopg2.extensions.connection] = []
 
-    def _work(self, engine: Engine) -> None:
-        """Copy parts, one after the other."""
-        while (part := self._next()) is not None:
-            rows = None
-            try:
-                rows = copy(self.source, part, engine)
-            finally:
-                with self._turn:
-                    self._copying -= 1
-                    part.copied = rows
-                    self._merge_can_begin = self._merge_can_begin or self._may_merge()
-                    self._turn.notify_all()
+    def start(self, pool: ThreadPoolExecutor) -> None:
+        """Begin."""
+        for _ in range(self.workers):
+            self._workers.append(pool.submit(self._work))
+
+    def _work(self) -> None:
+        """Copy parts, one after the other, from a session of the source that has its locks from the beginning."""
+        with self.source.session(self._parts[0].name) as there:
+            self._sessions.append(there)
+            while (part := self._next()) is not None:
+                rows = None
+                try:
+                    rows = copy(self.source, part, there, self._engine)
+                    if part.source.part + 1 == part.source.parts > 1:
+                        part.whole = self.source.count(part.name, there)
+                finally:
+                    with self._turn:
+                        self._copying -= 1
+                        part.copied = rows
+                        self._merge_can_begin = self._merge_can_begin or self._may_merge()
+                        self._turn.notify_all()
 
     def _next(self) -> Part | None:
         """Return the next part when it is its turn, None where there is none: beside the merge, one COPY less goes on.
@@ -79,12 +90,18 @@ class Pipeline:
             return self._to_come.popleft()
 
     def stop(self) -> None:
-        """End what is still being copied."""
+        """End what is still being copied, or counted."""
         with self._turn:
             self._stopped = True
             self._turn.notify_all()
         for part in self._parts:
             part.abandon()
+        # Once is not enough: the statement may not have reached the server yet.
+        while wait(self._workers, timeout=0).not_done:
+            for there in list(self._sessions):
+                with suppress(psycopg2.Error):
+                    there.cancel()
+            wait(self._workers, timeout=_POLL_SECONDS)
 
     def wait_for_merge(self) -> int:
         """Wait until merging can begin; return how many rows have come.
@@ -117,8 +134,8 @@ class Pipeline:
             copied = self._wait_for(part)
             rows += copied
             yield part.source, copied
-        if len(parts) > 1:
-            self._complete(name, rows)
+        if len(parts) > 1 and rows != parts[-1].whole:
+            raise _incomplete(name, rows, parts[-1].whole)
 
     def _may_merge(self) -> bool:
         """Tell whether merging can begin: all is there, or half of the parts of large tables and all others.
@@ -142,24 +159,18 @@ class Pipeline:
     def _wait(self, ended: Callable[[], bool]) -> None:
         """Wait, telling how far the copying is; raise its first failure."""
         while True:
-            with self._rolled_back():
+            try:
                 for worker in self._workers:
                     if worker.done():
                         worker.result()
+            except RolloutError as error:
+                error.database = ROLLED_BACK if self._merging else error.database
+                raise
             self._tell()
             with self._turn:
                 if ended():
                     return
                 self._turn.wait(_POLL_SECONDS)
-
-    @contextmanager
-    def _rolled_back(self) -> Iterator[None]:
-        """Say of an error that comes beside the merge that this is rolled back."""
-        try:
-            yield
-        except RolloutError as error:
-            error.database = ROLLED_BACK if self._merging else error.database
-            raise
 
     def _tell(self) -> None:
         """Tell how far the copying is; of a table that is there, once more."""
@@ -173,15 +184,13 @@ class Pipeline:
         total = sum(pipe.bytes for part in self._parts for pipe in part.pipes)
         self.run.listener.progress("copy", total, None, "bytes")
 
-    def _complete(self, name: str, rows: int) -> None:
-        """Check that the parts of a table make up the whole; raise ``ReconciliationFailed``."""
-        with self._rolled_back():
-            whole = self.source.count(name)
-        if rows != whole:
-            raise ReconciliationFailed(
-                say("{rows} rows of {table} were staged, the source has {whole}", table=name, rows=rows, whole=whole),
-                hint=say("Run this again with one job; nothing of the target was touched."),
-            )
+
+def _incomplete(name: str, rows: int, whole: int | None) -> ReconciliationFailed:
+    """Return the error for parts that do not make up the whole."""
+    return ReconciliationFailed(
+        say("{rows} rows of {table} were staged, the source has {whole}", table=name, rows=rows, whole=whole),
+        hint=say("Run this again with one job; nothing of the target was touched."),
+    )
 
 
 def _source_is_slow(parts: Iterable[Part]) -> bool:
@@ -195,9 +204,10 @@ def begun(owner: Session, source: Source, run: Run, *, workers: int) -> Iterator
 
     Holds a few megabytes a worker, and one row.
     """
+    pipeline = Pipeline(owner, source, run, workers)
     with ThreadPoolExecutor(workers) as pool:
-        pipeline = Pipeline(owner, source, run, pool, workers)
         try:
+            pipeline.start(pool)
             yield pipeline
         finally:
             pipeline.stop()

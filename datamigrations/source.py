@@ -10,23 +10,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import psycopg2
+import psycopg2.extensions
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from datamigrations import pipe
 from datamigrations.mapping import DETAILS, PROJECTS, TABLES, USERS, Kind
 from datamigrations.sqltext import literal
-from rollout.database import engine_for, quote, raw_connection, sqlstate
-from rollout.errors import ConfigurationError, LockNotAcquired, PreflightFailed
+from rollout.database import engine_for, quote, raw_connection
+from rollout.errors import ConfigurationError, PreflightFailed
 from rollout.fingerprint import pin_settings
 from rollout.messages import say
 from rollout.settings import SOURCE_KEY
-from rollout.transaction import DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import psycopg2.extensions
     from sqlalchemy import Connection
 
     from datamigrations.mapping import Field, Table
@@ -49,6 +49,9 @@ ORDER BY c.relname, a.attnum
 _SIZES = "SELECT c.oid, pg_table_size(c.oid) AS bytes FROM pg_catalog.pg_class AS c WHERE c.oid = ANY(:oids)"
 
 _LOCKABLE = ("r", "p")
+_SHORTLY = 1.0
+"""Seconds that another session of a snapshot waits for a lock that the snapshot has already."""
+
 _OPTIONS = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
@@ -121,8 +124,10 @@ def staged(field: Field, source_type: str, *, ascii_only: bool = False) -> Stage
 class Source:
     """One snapshot of the source: its tables, the queries that read them, and sessions that see the same."""
 
-    def __init__(self, connection: Connection, tables: dict[str, SourceTable], limit_users: int | None) -> None:
-        """Keep the connection (inside its transaction) and what was found; export the snapshot.
+    def __init__(
+        self, connection: Connection, tables: dict[str, SourceTable], limit_users: int | None, relations: dict[str, str]
+    ) -> None:
+        """Keep the connection (inside its transaction), what was found, and what is locked; export the snapshot.
 
         ``only``: of each table, what makes the conditions on its rows (``s``) that are read, one a part of the work;
         all rows where there is none.
@@ -130,6 +135,7 @@ class Source:
         self.connection = connection
         self.tables = tables
         self.limit_users = limit_users
+        self.relations = relations
         self.only: dict[str, list[Callable[[], str]]] = {}
         self._snapshot = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
 
@@ -137,7 +143,9 @@ class Source:
     def session(self, table: str) -> Iterator[psycopg2.extensions.connection]:
         """Yield psycopg2's connection of a new session that sees this snapshot (usable in another thread).
 
-        Raises ``DatabaseUnavailable``, also where the snapshot is gone; ``table`` is what it is for.
+        It has the locks that the snapshot has: whoever wants to change a table now waits until both have ended. Without
+        them it would wait behind that one, who waits for the snapshot. Raises ``DatabaseUnavailable``, also where the
+        snapshot is gone, ``LockNotAcquired``; ``table`` is what it is for.
         """
         with pipe.session(self.connection.engine) as fresh:
             connection = fresh.execution_options(**_OPTIONS)
@@ -146,6 +154,7 @@ class Source:
                 _pin(connection)
             except DBAPIError as error:
                 raise pipe.gone(table, error) from error
+            _lock(connection, self.relations, _SHORTLY)
             yield raw_connection(connection)
 
     def query(self, source: SourceTable, condition: str) -> str:
@@ -153,12 +162,14 @@ class Source:
         columns = ", ".join(f"{column.expression} AS {quote(key)}" for key, column in source.columns.items())
         return f"SELECT {columns} FROM {self._rows(source.table)} AS s WHERE {condition}"
 
-    def count(self, name: str) -> int:
-        """Count a table's rows in this snapshot; raises ``DatabaseUnavailable`` where the source went away."""
-        query = f"SELECT count(*) FROM {self._rows(self.tables[name].table)} AS s"
+    def count(self, name: str, there: psycopg2.extensions.connection) -> int:
+        """Count a table's rows in this snapshot, in one of its sessions; raises what ``pipe.unreadable`` returns."""
         try:
-            return int(self.connection.exec_driver_sql(query).scalar_one())
-        except DBAPIError as error:
+            with there.cursor() as cursor:
+                cursor.execute(f"SELECT count(*) FROM {self._rows(self.tables[name].table)} AS s")
+                [(rows,)] = cursor.fetchall()
+                return int(rows)
+        except psycopg2.Error as error:
             raise pipe.unreadable(name, error) from error
 
     def _rows(self, table: Table) -> str:
@@ -196,10 +207,9 @@ def snapshot(settings: Settings, *, limit_users: int | None = None) -> Iterator[
         relations = _relations(fresh)
         fresh.rollback()
         connection = fresh.execution_options(**_OPTIONS)
-        if relations:
-            _lock(connection, relations, settings.lock_timeout)
+        _lock(connection, relations, settings.lock_timeout)
         _pin(connection)
-        yield Source(connection, _discover(connection), limit_users)
+        yield Source(connection, _discover(connection), limit_users, relations)
 
 
 def _relations(connection: Connection) -> dict[str, str]:
@@ -209,22 +219,17 @@ def _relations(connection: Connection) -> dict[str, str]:
 
 
 def _lock(connection: Connection, relations: dict[str, str], lock_timeout: float) -> None:
-    """Begin the snapshot: locks first, then whatever reads, so that what is found stays as it is.
+    """Lock what can be, before anything is read, so that what is found stays as it is.
 
     LOCK TABLE takes no snapshot (https://www.postgresql.org/docs/current/sql-lock.html).
     """
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(lock_timeout * 1000)}")
-    name = ", ".join(relations)
-    try:
-        listed = ", ".join(relations.values()).replace("%", "%%")
-        connection.exec_driver_sql(f"LOCK TABLE {listed} IN ACCESS SHARE MODE")
-    except DBAPIError as error:
-        if sqlstate(error) in {LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED}:
-            raise LockNotAcquired(
-                say("a table of the source is locked by another session ({tables})", tables=name),
-                hint=say("Wait until that session has ended (pg_stat_activity on the source), then run this again."),
-            ) from error
-        raise pipe.unreadable(name, error) from error
+    if relations:
+        try:
+            listed = ", ".join(relations.values()).replace("%", "%%")
+            connection.exec_driver_sql(f"LOCK TABLE {listed} IN ACCESS SHARE MODE")
+        except DBAPIError as error:
+            raise pipe.unreadable(", ".join(relations), error) from error
 
 
 def _pin(connection: Connection) -> None:

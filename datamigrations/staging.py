@@ -50,7 +50,8 @@ class Part:
     """What goes into one staging table: the rows of one condition after the other's, each through a pipe of its own.
 
     ``definition``: the statements that make the table. ``seconds``: how long the copying took. ``copied``: how many
-    rows there are, once all have come and are committed.
+    rows there are, once all have come and are committed. ``whole``: where this is the last part, how many rows the
+    source's table has.
     """
 
     source: SourceTable
@@ -59,6 +60,7 @@ class Part:
     pipes: list[Pipe] = field(init=False)
     seconds: float = 0.0
     copied: int | None = None
+    whole: int | None = None
 
     def __post_init__(self) -> None:
         """Make the pipes."""
@@ -169,11 +171,12 @@ def _share(source: SourceTable) -> str:
     return f"(coalesce({key}, 0) & 2147483647) % {sum(_SHARES)} BETWEEN {first} AND {after - 1}"
 
 
-def copy(source: Source, part: Part, engine: Engine) -> int:
-    """Copy one part, on a session of its own on both sides; return the number of rows."""
+def copy(source: Source, part: Part, there: psycopg2.extensions.connection, engine: Engine) -> int:
+    """Copy one part from a session of the source, on a session of its own in the target; return the number of rows."""
     begin = time.monotonic()
     rows = 0
-    with source.session(part.name) as there, session(engine) as here:
+    with session(engine) as here:
+        here.exec_driver_sql("SET LOCAL client_min_messages = error")  # see ``copy_in``
         take_time(here)
         compress_by_lz4(here)
         try:
@@ -218,6 +221,6 @@ def _not_staged(part: Part, error: DBAPIError | psycopg2.Error) -> RolloutError:
     """Return the error for a target that did not take the rows."""
     return MigrationFailed(
         say("the rows of {table} could not be staged: {reason}", table=part.name, reason=first_line(error)),
-        hint=say("Nothing of the target was touched; mend what the server names, then run this again."),
+        hint=say("Nothing was changed; mend what the server names, then run this again."),
         database=UNTOUCHED,
     )

@@ -21,6 +21,10 @@ LEFT = (
     "SELECT count(*) FROM pg_tables WHERE schemaname = 'rollout' AND tablename ~ '^(staged|import)_'"
     " AND tablename <> 'import_changes'"
 )
+COPYING = (
+    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'"
+    " AND query LIKE 'COPY rollout.staged_project_details%'"
+)
 PROJECTS, PAGES = 12, 5
 
 
@@ -36,11 +40,11 @@ def last_part(monkeypatch):
     """Hold the last part of the pages before it is copied: ``reached``, and ``go`` on."""
     gate = _Gate()
 
-    def held(source, part, engine):
+    def held(source, part, *where):
         if part.name == "project_details" and part.source.part == part.source.parts - 1:
             gate.reached.set()
             assert gate.go.wait(20)
-        return staging.copy(source, part, engine)
+        return staging.copy(source, part, *where)
 
     monkeypatch.setattr(pipeline, "copy", held)
     yield gate
@@ -160,9 +164,12 @@ def test_the_source_goes_away_before_its_rows_are_counted(settings, source_serve
     before = picture(target_server)
     count = Source.count
 
-    def too_late(source, name):
-        target.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", source_server.database)
-        return count(source, name)
+    def too_late(source, name, there):
+        if name == "project_details":
+            assert until(settings.target, LOCKED) == 1
+            gone = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+            target.run(gone, source_server.database)
+        return count(source, name, there)
 
     monkeypatch.setattr(Source, "count", too_late)
     run = attempt_import(settings)
@@ -176,10 +183,10 @@ def test_one_copy_beside_the_merge(settings, monkeypatch):
     """From the moment in which merging can begin, no COPY begins while another is at work."""
     log = []
 
-    def logged(source, part, engine):
+    def logged(source, part, *where):
         log.append(("begin", part.name, part.source.part))
         time.sleep(0.1)
-        rows = staging.copy(source, part, engine)
+        rows = staging.copy(source, part, *where)
         log.append(("end", part.name, part.source.part))
         return rows
 
@@ -225,11 +232,138 @@ def test_ctrl_c_while_the_merge_waits_for_a_part(settings, target, target_server
 def test_parts_that_do_not_make_the_whole_are_refused(settings, target, monkeypatch):
     """A part that lost a row on its way: nothing is committed."""
 
-    def one_short(source, part, engine):
-        rows = staging.copy(source, part, engine)
+    def one_short(source, part, *where):
+        rows = staging.copy(source, part, *where)
         return rows - 1 if part.name == "llm_logs" and part.source.part == 0 else rows
 
     monkeypatch.setattr(pipeline, "copy", one_short)
     run = attempt_import(settings)
     assert (run.exit_code, run.database) == (10, "rolled back"), run.error
     assert target.one("SELECT count(*) FROM pagtive_projects") == 0
+
+
+@pytest.fixture
+def endless(source):
+    """Let the source send pages for hours."""
+    project = source.project(1, source.user(1))
+    source.run("ALTER TABLE project_details RENAME TO some_details")
+    kinds = {"script": "text", "styles": "text", "images": "jsonb", "mermaid_content": "text", '"versionId"': "uuid"}
+    columns = ", ".join(f"NULL::{kind} AS {name}" for name, kind in kinds.items())
+    source.run(
+        f"CREATE VIEW project_details AS SELECT '{project}'::text AS project_id, page_id, {columns},"
+        " repeat('x', 1000) AS html, now()::timestamp AS created_at, now()::timestamp AS updated_at"
+        " FROM (SELECT generate_series(1, 2000000000) AS page_id) AS g"  # in FROM, the server would gather them first
+    )
+
+
+@contextmanager
+def no_rescue(source):
+    """Let the block come to its end by itself: after half a minute what it reads is ended, and the test has failed."""
+    done = threading.Event()
+    rescued = []
+
+    def rescue():
+        if not done.wait(30):
+            rescued.append(source.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'active'"
+                                      " AND pid <> pg_backend_pid()"))  # fmt: skip
+
+    rescuer = threading.Thread(target=rescue)
+    rescuer.start()
+    try:
+        yield
+    finally:
+        done.set()
+        rescuer.join()
+    assert not rescued
+
+
+@pytest.mark.usefixtures("endless")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_cancels_what_the_source_sends(settings, source, target, target_server, jobs):
+    """The source need not send the rest, which nobody wants."""
+    before = picture(target_server)
+
+    def press():
+        assert until(settings.target, COPYING)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with no_rescue(source), meanwhile(press):
+        run = attempt_import(settings, jobs=jobs)
+    assert (run.exit_code, run.database) == (130, "untouched"), run.error
+    assert before.differences(picture(target_server)) == []
+    assert target.one(LEFT) == 0
+
+
+@pytest.mark.usefixtures("endless")
+def test_a_target_that_refuses_is_heard_at_once(settings, source, target, target_server):
+    """Not when the source has sent everything."""
+    before = picture(target_server)
+
+    def refuse():
+        target.run("SELECT pg_cancel_backend(%s)", until(settings.target, COPYING))
+
+    with no_rescue(source), meanwhile(refuse):
+        run = attempt_import(settings)
+    assert (run.exit_code, run.database) == (8, "untouched"), run.error
+    assert "project_details could not be staged: canceling statement" in str(run.error)
+    assert before.differences(picture(target_server)) == []
+
+
+@pytest.mark.usefixtures("pages")
+def test_ctrl_c_while_the_source_counts(settings, source, target, monkeypatch):
+    """The count is cancelled too; the target's locks are not held that long."""
+    counting = threading.Event()
+
+    def slow(_source, _name, there):
+        counting.set()
+        with there.cursor() as cursor:
+            cursor.execute("SELECT pg_sleep(3600)")
+
+    monkeypatch.setattr(Source, "count", slow)
+
+    def press():
+        assert counting.wait(20)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with no_rescue(source), meanwhile(press):
+        run = attempt_import(settings)
+    assert run.exit_code == 130, run.error
+    assert target.one(LEFT) == 0
+
+
+@pytest.mark.usefixtures("endless")
+def test_a_start_that_is_interrupted(settings, source, target, monkeypatch):
+    """What has begun is stopped, also where not everything has."""
+    start = pipeline.Pipeline.start
+
+    def interrupted(self, pool):
+        start(self, pool)
+        assert until(settings.target, COPYING)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(pipeline.Pipeline, "start", interrupted)
+    with no_rescue(source), pytest.raises(KeyboardInterrupt):
+        attempt_import(settings)
+    assert target.one(LEFT) == 0
+
+
+@pytest.mark.usefixtures("pages")
+def test_who_alters_the_source_waits_for_us(settings, source, target, last_part):
+    """A change of a source's table that comes meanwhile waits; we do not wait for it, with the target's locks."""
+    altered = []
+
+    def alter():
+        source.run("SET lock_timeout = '20s'; ALTER TABLE project_details ADD extra int")
+        altered.append(True)
+
+    with holding(settings, last_part) as runs:
+        until(settings.target, LOCKED)
+        alterer = threading.Thread(target=alter)
+        alterer.start()
+        assert until(
+            settings.source, "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+        )
+    alterer.join()
+    assert altered
+    assert runs[0].exit_code == 0, runs[0].error
+    assert target.one("SELECT count(*) FROM pagtive_project_details") == PROJECTS * PAGES
