@@ -286,12 +286,12 @@ def _wait(process: subprocess.Popen[bytes], watch: Callable[[], None] | None, ti
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a program and its workers where they still run."""
-    if process.poll() is not None:
-        return
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_TERM_SECONDS)
-            return
+    """End a program where it still runs, and its workers, which outlive one that was killed."""
+    with suppress(ProcessLookupError):  # nobody is left of its session
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if process.poll() != 0:
+                os.killpg(process.pid, number)
+            end = time.monotonic() + _TERM_SECONDS
+            while process.poll() != 0 and time.monotonic() < end:
+                os.killpg(process.pid, 0)
+                time.sleep(0.02)

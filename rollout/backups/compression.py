@@ -81,8 +81,8 @@ class Compressor:
         failure, what is left stays as it is.
         """
         with _told_when_full(), ThreadPoolExecutor(1) as follower, self._pool:
-            following = follower.submit(self._follow, self._free() // 2)
             try:
+                following = follower.submit(self._follow, self._free() // 2)
                 yield following
             finally:
                 self._ended.set()
@@ -90,15 +90,19 @@ class Compressor:
             for name, size in sorted(self._raw().items()):
                 self._compress(name, size)
                 (self.directory / name).unlink()
-        _declare_gzip(self.directory / TOC)
+            _declare_gzip(self.directory / TOC)
 
     def _free(self) -> int:
         """Return how many bytes of the disk are free."""
         return shutil.disk_usage(self.directory.parent).free
 
     def _follow(self, least: int) -> None:
-        """Compress every whole piece that there is, until the dump has ended, or the disk has ``least`` bytes free."""
+        """Compress what there is, until the dump has ended, or the disk has less than ``least`` bytes free.
+
+        Of a file that grows, whole pieces.
+        """
         pause = _POLL_SECONDS
+        before: dict[str, int] = {}
         while not self._ended.wait(pause):
             if self._free() < least:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.directory))
@@ -106,8 +110,11 @@ class Compressor:
             raw = self._raw()
             pause = max(_POLL_SECONDS, 5 * (time.monotonic() - begin))  # where there are thousands of files
             for name, size in raw.items():
-                if size - self._done.get(name, 0) >= _PIECE:
+                if size == before.get(name):
+                    self._compress(name, size)
+                elif size - self._done.get(name, 0) >= _PIECE:
                     self._compress(name, size - size % _PIECE)
+            before = raw
 
     def _raw(self) -> dict[str, int]:
         """Return the data files and their sizes in bytes."""
@@ -121,15 +128,20 @@ class Compressor:
         done = self._done.get(name)
         if done == size:
             return
-        with (self.directory / name).open("r+b") as file, _appending(self.directory / f"{name}.gz") as compressed:
-            member = partial(_member, file.fileno())
-            for begin in range(done or 0, size or 1, _BATCH):
-                end = min(begin + _BATCH, size)
-                spans = [(start, min(start + _PIECE, end)) for start in range(begin, end or 1, _PIECE)]
-                for one in (self._pool.map if len(spans) > 1 else map)(member, spans):
-                    compressed.write(one)
-                if not self._ended.is_set():
-                    _give_back(file.fileno(), begin, end - begin)
+        path = self.directory / name
+        try:
+            with path.open("r+b") as file, _appending(path.with_name(f"{name}.gz")) as compressed:
+                member = partial(_member, file.fileno())
+                for begin in range(done or 0, size or 1, _BATCH):
+                    end = min(begin + _BATCH, size)
+                    spans = [(start, min(start + _PIECE, end)) for start in range(begin, end or 1, _PIECE)]
+                    for one in (self._pool.map if len(spans) > 1 else map)(member, spans):
+                        compressed.write(one)
+                    if not self._ended.is_set():
+                        _give_back(file.fileno(), begin, end - begin)
+        except OSError as error:
+            error.filename = error.filename or str(path)
+            raise
         self._done[name] = size
 
 
@@ -150,7 +162,7 @@ def _member(descriptor: int, span: tuple[int, int]) -> bytes:
     begin, end = span
     piece = os.pread(descriptor, end - begin, begin)
     if len(piece) != end - begin:
-        raise OSError(errno.EIO, "read less than was written", str(begin))
+        raise OSError(errno.EIO, "read less than was written")
     return igzip_lib.compress(piece, flag=igzip_lib.COMP_GZIP)
 
 

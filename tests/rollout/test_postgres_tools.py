@@ -417,3 +417,16 @@ def is_gone(pid):
             return True
         time.sleep(0.05)
     return False
+
+
+def test_workers_outlive_no_program_that_was_killed(tmp_path):
+    """A program that is killed takes its workers with it, also those that do not hear SIGTERM at once."""
+    script = tmp_path / "pg_dump"
+    worker = 'trap "sleep 0.3; exit" TERM; echo $$ > "$0.worker"; while :; do sleep 0.1; done'
+    wait = 'while [ ! -s "$0.worker" ]; do sleep 0.05; done'
+    script.write_text(f"#!/bin/bash\nbash -c '{worker}' \"$0\" &\n{wait}\nkill -9 $$\n")
+    script.chmod(0o755)
+    outcome = run_tool(Tool("pg_dump", script, "18.0"), [])
+    assert outcome.returncode == -9
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pg_dump.worker").read_text()), 0)
