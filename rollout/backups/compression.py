@@ -33,6 +33,7 @@ TOC = "toc.dat"
 
 _PIECE = 1 << 20
 _BATCH = 16 * _PIECE
+_SMALL = _PIECE // 16
 # As many as pg_dump has: the server's processes leave one alone too little of two cores.
 _THREADS = 2
 _POLL_SECONDS = 0.1
@@ -99,7 +100,7 @@ class Compressor:
     def _follow(self, least: int) -> None:
         """Compress what there is, until the dump has ended, or the disk has less than ``least`` bytes free.
 
-        Of a file that grows, whole pieces.
+        Of a file that grows, whole pieces; small ones, which large objects are by the thousand, are left to the end.
         """
         pause = _POLL_SECONDS
         before: dict[str, int] = {}
@@ -110,7 +111,7 @@ class Compressor:
             raw = self._raw()
             pause = max(_POLL_SECONDS, 5 * (time.monotonic() - begin))  # where there are thousands of files
             for name, size in raw.items():
-                if size == before.get(name):
+                if size == before.get(name) and size >= _SMALL:
                     self._compress(name, size)
                 elif size - self._done.get(name, 0) >= _PIECE:
                     self._compress(name, size - size % _PIECE)
