@@ -22,6 +22,7 @@ from rollout.settings import Settings, speaks_chinese
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import TracebackType
 
     from rollout.database import Target
     from rollout.findings import Finding
@@ -67,6 +68,7 @@ def command(name: str, *, as_json: bool, **defaults: Any) -> Iterator[Run]:
 
     speak = Speaker(chinese=speaks_chinese())
     talk = Talk(speak)
+    sys.excepthook = _show  # not before: Typer has its own until here
     run = Run(name, listener=talk, result=defaults)
     with interrupt.heeding():
         try:
@@ -91,6 +93,12 @@ def command(name: str, *, as_json: bool, **defaults: Any) -> Iterator[Run]:
             else:
                 render(run, speak)
     raise typer.Exit(run.exit_code)
+
+
+def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show what nobody caught, but not what psycopg2 prints here and raises as well, where a server ends a COPY."""
+    if kind is not SystemError or not type(error.__cause__).__module__.startswith("psycopg2"):
+        sys.__excepthook__(kind, error, trace)
 
 
 @contextmanager

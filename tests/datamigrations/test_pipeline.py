@@ -13,7 +13,8 @@ import pytest
 from datamigrations import pipeline, staging
 from datamigrations.pipe import Pipe
 from datamigrations.source import Source
-from tests.fixtures.legacy import meanwhile, picture, until
+from tests.fixtures.databases import url_of
+from tests.fixtures.legacy import meanwhile, picture, tool, until
 from tests.fixtures.pagtive import attempt_import, figures, imported, uid
 
 LOCKED = "SELECT count(*) FROM pg_locks WHERE relation = 'public.users'::regclass AND mode = 'ShareRowExclusiveLock'"
@@ -307,6 +308,22 @@ def test_a_target_that_refuses_is_heard_at_once(settings, source, target, target
     assert (run.exit_code, run.database) == (8, "untouched"), run.error
     assert "project_details could not be staged: canceling statement" in str(run.error)
     assert before.differences(picture(target_server)) == []
+
+
+@pytest.mark.usefixtures("endless")
+def test_a_target_that_ends_the_session(settings, source, target):
+    """One line of error and one of advice, and nothing of what psycopg2 prints besides."""
+    reads = {"SOURCE_DATABASE_URL": url_of(settings.source)}
+    with (
+        tool(settings.target, "pagtive", "import", directory=settings.directory, **reads) as process,
+        no_rescue(source),
+    ):
+        target.run("SELECT pg_terminate_backend(%s)", until(settings.target, COPYING))
+        told = process.communicate(timeout=60)[1]
+    assert process.returncode == 8
+    assert "could not be staged" in told
+    assert "psycopg2" not in told
+    assert "SystemError" not in told
 
 
 @pytest.mark.usefixtures("pages")
