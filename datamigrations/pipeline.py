@@ -1,6 +1,6 @@
 """The copying of a source beside the merge: of large tables, parts are copied while others are merged.
 
-The transaction, and with it its locks, begins when half of the parts are there (docs/adr/0010).
+The transaction, and with it its locks, begins when merging takes longer than the rest of the copying (docs/adr/0010).
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from rollout.run import Run
 
 _POLL_SECONDS = 0.2
+
+_CHEAP_SECONDS = 60e-6
+"""A row of a large table that one COPY takes less time for is longer in the merge."""
+_ENOUGH_ROWS = 5_000
+"""After how many rows that is known."""
 
 
 class Pipeline:
@@ -72,7 +77,7 @@ class Pipeline:
                     with self._turn:
                         self._copying -= 1
                         part.copied = rows
-                        self._merge_can_begin = self._merge_can_begin or self._may_merge()
+                        self._decide()
                         self._turn.notify_all()
 
     def _next(self) -> Part | None:
@@ -112,7 +117,7 @@ class Pipeline:
         # SIGTERM becomes KeyboardInterrupt, as Ctrl-C is; the connection that is watched has nothing to cancel.
         with interrupt.cancelling(raw_connection(self._own)):
             try:
-                self._wait(lambda: self._merge_can_begin)
+                self._wait(self._decide)
             except KeyboardInterrupt:
                 raise Interrupted(database=UNTOUCHED) from None
         self._merging = True
@@ -137,19 +142,24 @@ class Pipeline:
         if len(parts) > 1 and rows != parts[-1].whole:
             raise _incomplete(name, rows, parts[-1].whole)
 
-    def _may_merge(self) -> bool:
-        """Tell whether merging can begin: all is there, or half of the parts of large tables and all others.
+    def _decide(self) -> bool:
+        """Tell whether merging can begin, once for all."""
+        self._merge_can_begin = self._merge_can_begin or self._may_merge()
+        return self._merge_can_begin
 
-        The other half takes about as long as merging the first one, where the target is what the copying waits for.
-        Where the source is slow, or the way to it, other sessions would wait for our locks meanwhile.
+    def _may_merge(self) -> bool:
+        """Tell whether all is there, or so much that the merge will hardly wait for the rest.
+
+        That is all small tables; and half of the parts of large ones, unless their rows are cheap to copy. Where the
+        source is slow, or the way to it, other sessions would wait for our locks meanwhile.
         """
         missing = [part for part in self._parts if part.copied is None]
         if not missing:
             return True
-        come = [part for part in self._parts if part.copied is not None and part.source.parts > 1]
-        if self.workers == 1 or len(come) < len(missing) or any(part.source.parts == 1 for part in missing):
+        large = [part for part in self._parts if part.source.parts > 1 and part.begun is not None]
+        if self.workers == 1 or any(part.source.parts == 1 for part in missing) or _source_is_slow(large):
             return False
-        return not _source_is_slow(come)
+        return sum(part.copied is not None for part in large) >= len(missing) or _rows_are_cheap(large)
 
     def _wait_for(self, part: Part) -> int:
         """Wait until a part is there; return how many rows it has."""
@@ -195,7 +205,13 @@ def _incomplete(name: str, rows: int, whole: int | None) -> ReconciliationFailed
 
 def _source_is_slow(parts: Iterable[Part]) -> bool:
     """Tell whether the copying of parts has waited for the source most of the time."""
-    return any(sum(pipe.waited for pipe in part.pipes) > part.seconds / 2 for part in parts)
+    return any(part.waited > part.seconds / 2 for part in parts)
+
+
+def _rows_are_cheap(parts: Iterable[Part]) -> bool:
+    """Tell whether the rows of parts are copied faster than they will be merged."""
+    rows = sum(part.rows for part in parts)
+    return rows >= _ENOUGH_ROWS and sum(part.seconds for part in parts) / rows < _CHEAP_SECONDS
 
 
 @contextmanager

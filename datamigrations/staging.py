@@ -49,16 +49,16 @@ _ROWS_OF_A_PART = 1 << 40
 class Part:
     """What goes into one staging table: the rows of one condition after the other's, each through a pipe of its own.
 
-    ``definition``: the statements that make the table. ``seconds``: how long the copying took. ``copied``: how many
-    rows there are, once all have come and are committed. ``whole``: where this is the last part, how many rows the
-    source's table has.
+    ``definition``: the statements that make the table. ``copied``: how many rows there are, once all have come and are
+    committed. ``whole``: where this is the last part, how many rows the source's table has.
     """
 
     source: SourceTable
     definition: list[str]
     conditions: list[Callable[[], str]]
     pipes: list[Pipe] = field(init=False)
-    seconds: float = 0.0
+    begun: float | None = None
+    ended: float | None = None
     copied: int | None = None
     whole: int | None = None
 
@@ -75,6 +75,18 @@ class Part:
     def rows(self) -> int:
         """How many rows have come so far."""
         return sum(max(pipe.rows, 0) for pipe in self.pipes)
+
+    @property
+    def seconds(self) -> float:
+        """How long the copying took, or has taken so far."""
+        if self.begun is None:
+            return 0.0
+        return (self.ended or time.monotonic()) - self.begun
+
+    @property
+    def waited(self) -> float:
+        """For how many of these seconds there was nothing to read."""
+        return sum(pipe.waited for pipe in self.pipes)
 
     def abandon(self) -> None:
         """Make the copying stop where it is."""
@@ -173,7 +185,7 @@ def _share(source: SourceTable) -> str:
 
 def copy(source: Source, part: Part, there: psycopg2.extensions.connection, engine: Engine) -> int:
     """Copy one part from a session of the source, on a session of its own in the target; return the number of rows."""
-    begin = time.monotonic()
+    part.begun = time.monotonic()
     rows = 0
     with session(engine) as here:
         here.exec_driver_sql("SET LOCAL client_min_messages = error")  # see ``copy_in``
@@ -188,7 +200,7 @@ def copy(source: Source, part: Part, there: psycopg2.extensions.connection, engi
             here.commit()
         except DBAPIError as error:
             raise _not_staged(part, error) from error
-    part.seconds = time.monotonic() - begin
+    part.ended = time.monotonic()
     return rows
 
 

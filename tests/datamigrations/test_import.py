@@ -375,6 +375,26 @@ def test_statistics_are_fresh(settings, source, target):
     for number in range(1, 6):
         source.project(number, user)
     imported(settings)
+    written = ("pagtive_projects", "users", "profiles", "workspace_mappings", "user_credits", "pagtive_user_map")
+    for table in written:
+        size = target.one("SELECT reltuples FROM pg_class WHERE oid = to_regclass(%s)", table)
+        assert size == target.one(f"SELECT count(*) FROM {table}") > 0, table
+
+
+def test_statistics_that_cannot_be_had_are_said(settings, source, target):
+    """What was committed stays, and it is told which ANALYZE failed; the other tables have theirs."""
+    user = source.user(1)
+    for number in range(1, 6):
+        source.project(number, user)
+    target.run(
+        "CREATE FUNCTION refuse(value uuid) RETURNS uuid IMMUTABLE LANGUAGE plpgsql AS $$"
+        " BEGIN IF current_query() LIKE 'ANALYZE%%' THEN RAISE 'no statistics today'; END IF; RETURN value; END $$"
+    )
+    target.run("CREATE INDEX refusing ON profiles (refuse(user_id))")
+    run = imported(settings)
+    assert run.exit_code == 0
+    assert [step.detail for step in run.steps if step.name == "analyze"] == ["no statistics today"]
+    assert target.one("SELECT count(*) FROM profiles WHERE user_id = %s", uid(1)) == 1
     assert target.one("SELECT reltuples FROM pg_class WHERE relname = 'pagtive_projects'") == 5
 
 

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -39,10 +40,25 @@ def large(monkeypatch):
 @pytest.fixture
 def last_part(monkeypatch):
     """Hold the last part of the pages before it is copied: ``reached``, and ``go`` on."""
+    yield from _held(
+        monkeypatch, lambda part: part.name == "project_details" and part.source.part == part.source.parts - 1
+    )
+
+
+@pytest.fixture
+def second_part(monkeypatch):
+    """Hold all parts of large tables but the first of the first."""
+    yield from _held(
+        monkeypatch, lambda part: part.source.parts > 1 and (part.name, part.source.part) != ("projects", 0)
+    )
+
+
+def _held(monkeypatch, which):
+    """Hold parts before they are copied."""
     gate = _Gate()
 
     def held(source, part, *where):
-        if part.name == "project_details" and part.source.part == part.source.parts - 1:
+        if which(part):
             gate.reached.set()
             assert gate.go.wait(20)
         return staging.copy(source, part, *where)
@@ -107,6 +123,29 @@ def test_nobody_waits_for_a_slow_source(settings, target, last_part, monkeypatch
         time.sleep(0.5)
         assert target.one(LOCKED) == 0
     assert runs[0].exit_code == 0, runs[0].error
+
+
+@pytest.mark.usefixtures("pages")
+@pytest.mark.parametrize("cheap", [True, False])
+def test_where_rows_are_cheap_to_copy_merging_begins_early(settings, target, second_part, monkeypatch, cheap):
+    """The merge will take longer than the rest of the copying: it waits for small tables alone. Else, for half."""
+    monkeypatch.setattr(pipeline, "_ENOUGH_ROWS", 1)
+    monkeypatch.setattr(pipeline, "_CHEAP_SECONDS", 20.0 if cheap else 0.0)
+    with holding(settings, second_part) as runs:
+        if cheap:
+            assert until(settings.target, LOCKED) == 1
+        else:
+            time.sleep(0.5)
+            assert target.one(LOCKED) == 0
+    assert runs[0].exit_code == 0, runs[0].error
+    assert figures(runs[0], "project_details") == {"read": PROJECTS * PAGES, "inserted": PROJECTS * PAGES}
+
+
+@pytest.mark.parametrize(("rows", "microseconds", "cheap"), [(9000, 30, True), (9000, 160, False), (900, 30, False)])
+def test_rows_are_cheap_once_enough_have_come_fast(rows, microseconds, cheap):
+    """Some thousand rows have to be there before anything is said."""
+    parts = [SimpleNamespace(rows=rows // 2, seconds=rows * microseconds / 2e6)] * 2
+    assert pipeline._rows_are_cheap(parts) == cheap
 
 
 def test_who_waits_for_whom_is_measured():
