@@ -122,7 +122,8 @@ class Job:
     """An import inside its transaction.
 
     ``parts``: what of each table has been merged; ``kept``: rows of each table that differ but stay as they are;
-    ``mapped``: source users that came into the map; ``actions``: how many rows of a table's part are to be inserted,
+    ``mapped``: source users that came into the map; ``plans``: what is to be done with the rows of a table's part, in
+    SQL (a table, or a query in brackets; see ``merge.plan``); ``actions``: how many of them are to be inserted,
     updated, …; ``expected``: what the source says of the rows that were written; ``filled``: see ``has_rows``.
     """
 
@@ -133,6 +134,7 @@ class Job:
     counts: dict[str, Counts] = field(default_factory=lambda: defaultdict(Counts))
     kept: dict[str, int] = field(default_factory=dict)
     mapped: int = 0
+    plans: dict[str, str] = field(default_factory=dict)
     actions: dict[str, dict[str, int]] = field(default_factory=dict)
     expected: dict[str, Fingerprint] = field(default_factory=dict)
     filled: dict[str, bool] = field(default_factory=dict)
@@ -245,11 +247,11 @@ def finish(session: Session, run: Run, written: Mapping[str, int], columns: Mapp
 
     def analyze() -> None:
         # Connections of their own: the session's may be gone, where the server was asked what became of COMMIT.
-        with session.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            with suppress(IndexError):
-                while table := tables.popleft():
-                    only = f" ({columns[table]})" if columns and table in columns else ""
-                    connection.exec_driver_sql(f"ANALYZE public.{table}{only}")
+        connection = session.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        with connection, suppress(IndexError):
+            while table := tables.popleft():
+                only = f" ({columns[table]})" if columns and table in columns else ""
+                connection.exec_driver_sql(f"ANALYZE public.{table}{only}")
 
     with interrupt.finishing(), run.step("analyze") as step:
         try:

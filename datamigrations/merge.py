@@ -5,7 +5,8 @@ staging table straight to the target.
 
 - ``import_converted_T``: every value that had to be converted, and the rows it refers to
 - ``import_rejected``: what does not fit, and why
-- ``import_plan_T``: conversions of what fits, the times that stand for missing ones, and what is to be done
+- ``import_plan_T``: conversions of what fits, the times that stand for missing ones, and what is to be done; where the
+  target's table had no rows, that is worked out from ``import_converted_T`` where it is needed (``Job.plans``)
 """
 
 from __future__ import annotations
@@ -102,39 +103,47 @@ def _later_rows(table: Table, key: str, rows: str | None = None, first: str = ""
 
 
 def plan(job: Job, source: SourceTable) -> None:
-    """Make ``import_plan_T``: what fits, what is to be done with it (``action``), and the times that it gets.
+    """Plan what is to be done (``action``) with what fits, and the times that it gets.
 
     Actions: ``insert``; and of rows that the target has: ``unchanged``, ``update``, ``kept`` as they are there.
     """
     table = source.table
     rows = f"rollout.import_converted_{table.name} AS v"
-    rows += f" LEFT JOIN public.{table.target} AS t ON {rules.same_key(table, 'v')}"
-    rows += f" CROSS JOIN LATERAL (SELECT v.*, {', '.join(_times(table))}) AS w"
-    action = "'insert'"
+    accepted = quarantine.accepted(table, "v")
     if job.has_rows(table.target):
+        rows += f" LEFT JOIN public.{table.target} AS t ON {rules.same_key(table, 'v')}"
+        rows += f" CROSS JOIN LATERAL (SELECT v.*, {', '.join(_times(table, there=True))}) AS w"
         rows += f" JOIN rollout.{source.staged} AS s ON s.n = v.n"
         new = f"WHEN t.{quote(table.field(table.key[0]).column)} IS NULL THEN 'insert'"
         action = f"CASE {new} WHEN NOT ({_differs(source)}) THEN 'unchanged' {_choice(job, table)} END"
-    job.temporary(
-        f"import_plan_{table.name}",
-        f"SELECT w.*, {action} AS action FROM {rows} WHERE {quarantine.accepted(table, 'v')}",
-    )
-    job.actions[table.name] = job.count_by(f"rollout.import_plan_{table.name}", "action")
+        name = f"import_plan_{table.name}"
+        job.temporary(name, f"SELECT w.*, {action} AS action FROM {rows} WHERE {accepted}")
+        job.plans[table.name] = f"rollout.{name}"
+    else:
+        # Nothing to look up: not worth a table.
+        times = ", ".join(_times(table, there=False))
+        job.plans[table.name] = f"(SELECT v.*, {times}, 'insert' AS action FROM {rows} WHERE {accepted})"
+    job.actions[table.name] = job.count_by(f"{job.plans[table.name]} AS w", "action")
     if "same age" in job.actions[table.name]:
         _settle_same_age(job, table)
 
 
-def _times(table: Table) -> Iterator[str]:
-    """Yield the columns of a plan that say which times a row (``v``) gets, and whether it had any."""
+def _times(table: Table, *, there: bool) -> Iterator[str]:
+    """Yield the columns of a plan that say which times a row (``v``) gets, and whether it had any.
+
+    ``there``: whether the target may have the row (``t``) already.
+    """
     created = f"v.{quote(table.created)}"
     stand_in = f"v.{quote(table.stand_in)}" if table.stand_in else "NULL::timestamptz"
-    yield f"coalesce({created}, {stand_in}, t.{quote(table.created)}, now()) AS new_created"
+    own = f"t.{quote(table.created)}, " if there else ""
+    yield f"coalesce({created}, {stand_in}, {own}now()) AS new_created"
     yield f"({created} IS NULL AND {stand_in} IS NULL) AS timeless"
     if table.updated is None:
         yield f"{created} IS NULL AS defaulted"
     else:
         updated = f"v.{quote(table.updated)}"
-        yield f"coalesce({updated}, {created}, t.{quote(table.updated)}, now()) AS new_updated"
+        own = f"t.{quote(table.updated)}, " if there else ""
+        yield f"coalesce({updated}, {created}, {own}now()) AS new_updated"
         yield f"({created} IS NULL OR {updated} IS NULL) AS defaulted"
 
 
@@ -180,7 +189,7 @@ def write(job: Job, source: SourceTable) -> None:
     table = source.table
     values = rules.mapped(source)
     names = ", ".join(quote(name) for name in values)
-    rows = f"rollout.{source.staged} AS s JOIN rollout.import_plan_{table.name} AS w ON w.n = s.n"
+    rows = f"rollout.{source.staged} AS s JOIN {job.plans[table.name]} AS w ON w.n = s.n"
     counts, actions = job.counts[table.name], job.actions[table.name]
     if "insert" in actions:
         counts.inserted += job.execute(
@@ -218,4 +227,4 @@ def count(job: Job, source: SourceTable) -> None:
     kept = actions.get("kept", 0)
     job.kept[table.name] = job.kept.get(table.name, 0) + kept
     counts.unchanged += actions.get("unchanged", 0) + kept
-    counts.defaulted += int(job.scalar(f"SELECT count(*) FROM rollout.import_plan_{table.name} WHERE defaulted"))
+    counts.defaulted += int(job.scalar(f"SELECT count(*) FROM {job.plans[table.name]} AS w WHERE w.defaulted"))

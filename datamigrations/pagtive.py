@@ -199,9 +199,8 @@ def _merge(job: Job, source: SourceTable) -> None:
     reconcile.expect(job, source)
     merge.count(job, source)
     if source.table is LOGS:
-        lost = (
-            f"SELECT count(*) FROM rollout.import_plan_{LOGS.name} WHERE project_id IS NOT NULL AND ref_project IS NULL"
-        )
+        planned = f"{job.plans[LOGS.name]} AS w"
+        lost = f"SELECT count(*) FROM {planned} WHERE w.project_id IS NOT NULL AND w.ref_project IS NULL"
         job.run.result["logs_without_project"] += int(job.scalar(lost))
 
 

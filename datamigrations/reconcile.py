@@ -69,7 +69,7 @@ def record(job: Job, source: SourceTable) -> None:
     job.temporary(
         f"import_written_{table.name}",
         f"SELECT w.n, t.id::text AS row_key, w.action, {target_content(table)} AS content"
-        f" FROM rollout.import_plan_{table.name} AS w JOIN public.{table.target} AS t ON {rules.same_key(table)}"
+        f" FROM {job.plans[table.name]} AS w JOIN public.{table.target} AS t ON {rules.same_key(table)}"
         f" WHERE {WRITTEN}",
     )
     previous, joined = "NULL::jsonb", ""
@@ -92,7 +92,7 @@ def expect(job: Job, source: SourceTable) -> None:
     wanted = rows_fingerprint(
         job.connection,
         f"SELECT {mapped} AS content"
-        f" FROM rollout.{source.staged} AS s JOIN rollout.import_plan_{table.name} AS w ON w.n = s.n"
+        f" FROM rollout.{source.staged} AS s JOIN {job.plans[table.name]} AS w ON w.n = s.n"
         f" WHERE {WRITTEN}",
         ["content"],
     )
