@@ -113,6 +113,7 @@ def _change(session: Session, run: Run, options: ImportOptions, staged: Pipeline
                     counts.read += rows - left_open.get(name, 0)
                     _merge(job, part)
                     job.parts[name].append(part)
+                reconcile.record_all(job, table.table)
                 reconcile.compare(job, table.table)
                 step.detail = say(
                     "{rows} rows read, {quarantined} in quarantine", rows=counts.read, quarantined=counts.quarantined

@@ -547,9 +547,13 @@ def test_kill_9_leaves_the_target_and_the_next_run_tidies_up(settings, source, t
         ]
     ),
 )
-def test_a_trigger_that_changes_what_is_written(settings, source, target, target_server, body, message):  # noqa: PLR0917
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_trigger_that_changes_what_is_written(settings, source, target, target_server, body, message, filled):  # noqa: PLR0917
     """Reconciliation sees a value that is not the source's, and a row that is not there: all is rolled back."""
     some_rows(source)
+    if filled:  # then the rows of this run are told from those that were there
+        imported(settings)
+        source.project(7, uid(1))
     target.run(f"CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {body}; END$$")
     target.run("CREATE TRIGGER meddle BEFORE INSERT ON pagtive_projects FOR EACH ROW EXECUTE FUNCTION meddle()")
     source.run("DELETE FROM project_details")
