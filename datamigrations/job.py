@@ -199,6 +199,7 @@ def change(session: Session, run: Run, locks: Mapping[str, str], *, dry_run: boo
                 connection.exec_driver_sql(f"SET LOCAL {setting} = {value}")
             compress_by_lz4(connection)
             yield connection
+        session.still_ours()
         if dry_run:
             connection.rollback()
             return

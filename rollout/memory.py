@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from rollout import interrupt
 from rollout.database import describe, engine_for, expected, first_line, run_lock, sqlstate
-from rollout.errors import Interrupted, PreflightFailed, RolloutError
+from rollout.errors import Interrupted, MigrationFailed, PreflightFailed, RolloutError
 from rollout.messages import say
 
 if TYPE_CHECKING:
@@ -106,6 +106,16 @@ class Session:
     engine: Engine
     own: Connection
     settings: Settings
+
+    def still_ours(self) -> None:
+        """Raise ``MigrationFailed`` where ``own`` has ended, and the lock with it: another run may have begun since."""
+        with suppress(SQLAlchemyError, RolloutError):
+            self.own.execute(text("SELECT"))
+            return
+        raise MigrationFailed(
+            say("the session that holds this run's lock was ended; another run may have begun since"),
+            hint=say("Nothing was changed. See in `tool history` that no other run is under way, then run this again."),
+        )
 
 
 @contextmanager

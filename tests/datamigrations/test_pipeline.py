@@ -185,6 +185,29 @@ def test_rows_of_one_key_are_in_one_part(settings, source, target):
 
 
 @pytest.mark.usefixtures("pages")
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_who_lost_the_lock_does_not_commit(settings, target, target_server, last_part, dry_run):
+    """Somebody ends the session that holds it: another run may have begun, whose tables are left alone."""
+    before = picture(target_server)
+    holder = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND objsubid = 1"
+    with holding(settings, last_part, dry_run=dry_run) as runs:
+        until(settings.target, LOCKED)
+        ended = target.run(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid IN ({holder}) AND state = 'idle'"
+        )
+        assert ended == [(True,)]
+        until(settings.target, f"SELECT count(*) = 1 FROM ({holder}) AS holders")
+        target.run("CREATE TABLE rollout.staged_projects_of_another_run (n int)")
+    run = runs[0]
+    assert (run.exit_code, run.database) == (8, "rolled back"), run.error
+    assert "lock was ended" in str(run.error)
+    assert before.differences(picture(target_server)) == []
+    assert target.one("SELECT to_regclass('rollout.staged_projects_of_another_run') IS NOT NULL")
+    assert figures(imported(settings), "projects") == {"read": PROJECTS, "inserted": PROJECTS}
+    assert target.one(LEFT) == 0
+
+
+@pytest.mark.usefixtures("pages")
 def test_the_source_goes_away_beside_the_merge(settings, source_server, target, target_server, last_part):
     """What is missing cannot come any more: rolled back, as it was, and the next import works."""
     before = picture(target_server)
