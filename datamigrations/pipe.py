@@ -5,8 +5,10 @@ A row is the least that libpq and psycopg2 hand over: one of 200 MB takes three 
 
 from __future__ import annotations
 
+import os
 import queue
 import select
+import socket
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -153,15 +155,22 @@ def compress_by_lz4(connection: Connection) -> None:
     )
 
 
+def hang_up(raw: psycopg2.extensions.connection) -> None:
+    """End a connection that another thread waits on; to that it looks as if the server went away.
+
+    psycopg2's ``cancel`` would hold up the whole process where the network is silent: it waits for an answer, with
+    Python's lock.
+    """
+    with suppress(psycopg2.Error, OSError), socket.socket(fileno=os.dup(raw.fileno())) as end:
+        end.shutdown(socket.SHUT_RDWR)
+
+
 def copy_out(raw: psycopg2.extensions.connection, query: str, pipe: Pipe) -> None:
     """Send the rows of a query into the pipe, in COPY's binary format; what goes wrong ends up in ``pipe.error``."""
     try:
         with raw.cursor() as cursor:
             cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT binary)", pipe)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other side has to hear of it
-        if isinstance(error, Abandoned):  # or the next command on this connection reads all the rest
-            with suppress(psycopg2.Error):
-                raw.cancel()
         pipe.end(error)
     else:
         pipe.end()

@@ -8,11 +8,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import psycopg2
-
+from datamigrations.pipe import hang_up
 from datamigrations.staging import copy, parts_of
 from rollout import interrupt
 from rollout.database import raw_connection
@@ -22,6 +21,8 @@ from rollout.messages import say
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
+
+    import psycopg2
 
     from datamigrations.source import Source, SourceTable
     from datamigrations.staging import Part
@@ -101,12 +102,9 @@ class Pipeline:
             self._turn.notify_all()
         for part in self._parts:
             part.abandon()
-        # Once is not enough: the statement may not have reached the server yet.
-        while wait(self._workers, timeout=0).not_done:
-            for there in list(self._sessions):
-                with suppress(psycopg2.Error):
-                    there.cancel()
-            wait(self._workers, timeout=_POLL_SECONDS)
+        if wait(self._workers, timeout=0).not_done:
+            for there in self._sessions:
+                hang_up(there)
 
     def wait_for_merge(self) -> int:
         """Wait until merging can begin; return how many rows have come.

@@ -23,11 +23,12 @@ from rollout.errors import ConfigurationError, PreflightFailed
 from rollout.fingerprint import pin_settings
 from rollout.messages import say
 from rollout.settings import SOURCE_KEY
+from rollout.transaction import end_with_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
     from datamigrations.mapping import Field, Table
     from rollout.settings import Settings
@@ -147,7 +148,7 @@ class Source:
         them it would wait behind that one, who waits for the snapshot. Raises ``DatabaseUnavailable``, also where the
         snapshot is gone, ``LockNotAcquired``; ``table`` is what it is for.
         """
-        with pipe.session(self.connection.engine) as fresh:
+        with _reading(self.connection.engine) as fresh:
             connection = fresh.execution_options(**_OPTIONS)
             try:
                 connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT {literal(self._snapshot)}")
@@ -190,6 +191,17 @@ class Source:
 
 
 @contextmanager
+def _reading(engine: Engine) -> Iterator[Connection]:
+    """Yield a connection; close it without a ROLLBACK, which nobody needs and a silent server would not answer."""
+    connection = engine.connect()
+    try:
+        yield connection
+    finally:
+        connection.invalidate()
+        connection.close()
+
+
+@contextmanager
 def snapshot(settings: Settings, *, limit_users: int | None = None) -> Iterator[Source]:
     """Yield the source inside one REPEATABLE READ, READ ONLY transaction, its tables locked against ALTER and DROP.
 
@@ -203,7 +215,7 @@ def snapshot(settings: Settings, *, limit_users: int | None = None) -> Iterator[
                 "Set {key}=postgresql://user@host:5432/pagtive_previews in the environment or in .env", key=SOURCE_KEY
             ),
         )
-    with pipe.session(engine_for(settings.source)) as fresh:
+    with _reading(engine_for(settings.source)) as fresh:
         relations = _relations(fresh)
         fresh.rollback()
         connection = fresh.execution_options(**_OPTIONS)
@@ -233,8 +245,9 @@ def _lock(connection: Connection, relations: dict[str, str], lock_timeout: float
 
 
 def _pin(connection: Connection) -> None:
-    """Set what a long read needs: no timeouts, and values' text independent of the server's settings."""
+    """Set what a long read needs: no timeouts, an end when we are gone, values' text independent of settings."""
     pipe.take_time(connection)
+    end_with_us(connection)
     pin_settings(connection)
 
 

@@ -22,7 +22,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from datamigrations import rules
-from datamigrations.pipe import Pipe, compress_by_lz4, copy_in, copy_out, session, take_time, unreadable
+from datamigrations.pipe import Pipe, compress_by_lz4, copy_in, copy_out, hang_up, session, take_time, unreadable
 from rollout.database import first_line, quote, raw_connection
 from rollout.errors import UNTOUCHED, MigrationFailed, RolloutError
 from rollout.messages import say
@@ -218,14 +218,13 @@ def _pass_on(
     try:
         return copy_in(here, f"{quote(_SCHEMA, part.source.staged)} ({columns})", pipe)
     except psycopg2.Error as error:
-        if pipe.error is not None:
-            raise unreadable(part.name, pipe.error) from error
+        unread = pipe.error
+        hang_up(there)  # the writer may be waiting for the next row
+        if unread is not None:
+            raise unreadable(part.name, unread) from error
         raise _not_staged(part, error) from error
     finally:
         pipe.abandon()
-        if writer.is_alive():
-            with suppress(psycopg2.Error):
-                there.cancel()
         writer.join()
 
 

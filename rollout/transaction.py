@@ -76,7 +76,7 @@ def _take_locks(
     connection.exec_driver_sql("SET LOCAL search_path = public")
     # Rows that row security would hide from us make an error; nothing is done to the rest as if it were all.
     connection.exec_driver_sql("SET LOCAL row_security = off")
-    _end_with_us(connection)
+    end_with_us(connection)
     for table, mode in locks.items():
         try:
             connection.exec_driver_sql(f"LOCK TABLE {quote('public', table)} IN {mode} MODE")
@@ -96,8 +96,11 @@ def _take_locks(
         raise another_run(connection, TRANSACTION_LOCK_KEY)
 
 
-def _end_with_us(connection: Connection) -> None:
-    """Have the server end our statement, and with it its locks, when we are killed: from 14 on, not on every system."""
+def end_with_us(connection: Connection) -> None:
+    """Have the server end our statement, and with it its locks, when we are gone: from 14 on, not on every system.
+
+    https://www.postgresql.org/docs/current/runtime-config-connection.html#GUC-CLIENT-CONNECTION-CHECK-INTERVAL
+    """
     connection.exec_driver_sql("SAVEPOINT before_check_interval")
     try:
         connection.exec_driver_sql("SET LOCAL client_connection_check_interval = 1000")

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -17,6 +18,7 @@ from datamigrations.source import Source
 from tests.fixtures.databases import url_of
 from tests.fixtures.legacy import meanwhile, picture, tool, until
 from tests.fixtures.pagtive import attempt_import, figures, imported, uid
+from tests.fixtures.proxy import proxied
 
 LOCKED = "SELECT count(*) FROM pg_locks WHERE relation = 'public.users'::regclass AND mode = 'ShareRowExclusiveLock'"
 LEFT = (
@@ -189,7 +191,10 @@ def test_rows_of_one_key_are_in_one_part(settings, source, target):
 def test_who_lost_the_lock_does_not_commit(settings, target, target_server, last_part, dry_run):
     """Somebody ends the session that holds it: another run may have begun, whose tables are left alone."""
     before = picture(target_server)
-    holder = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND objsubid = 1"
+    holder = (
+        "SELECT pid FROM pg_locks JOIN pg_database AS d ON d.oid = database AND datname = current_database()"
+        " WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'"
+    )
     with holding(settings, last_part, dry_run=dry_run) as runs:
         until(settings.target, LOCKED)
         ended = target.run(
@@ -352,6 +357,26 @@ def test_ctrl_c_cancels_what_the_source_sends(settings, source, target, target_s
 
     with no_rescue(source), meanwhile(press):
         run = attempt_import(settings, jobs=jobs)
+    assert (run.exit_code, run.database) == (130, "untouched"), run.error
+    assert before.differences(picture(target_server)) == []
+    assert target.one(LEFT) == 0
+
+
+@pytest.mark.usefixtures("endless")
+def test_ctrl_c_while_the_source_is_silent(settings, target, target_server):
+    """A source that answers nothing any more, no cancel either, holds nobody up."""
+    before = picture(target_server)
+    with proxied(settings.source) as proxy:
+
+        def press():
+            assert until(settings.target, COPYING)
+            proxy.fall_silent()
+            os.kill(os.getpid(), signal.SIGINT)
+
+        begin = time.monotonic()
+        with meanwhile(press):
+            run = attempt_import(replace(settings, source=proxy.server))
+        assert time.monotonic() - begin < 20
     assert (run.exit_code, run.database) == (130, "untouched"), run.error
     assert before.differences(picture(target_server)) == []
     assert target.one(LEFT) == 0
