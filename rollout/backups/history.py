@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from rollout.database import Target
-    from rollout.settings import Server, Settings
+    from rollout.settings import Settings
 
 _AT_ONCE = 50  # a record may hold thousands of findings
 
@@ -40,21 +40,14 @@ def asked(settings: Settings) -> Asked:
     Ours are those of the target, and of the source where it answers: no run points to one of the source. Whether those
     of other databases are still needed, only their own history knows.
     """
-    with _connected(settings.target) as connection:
+    with engine_for(settings.target).connect() as connection:
         target = describe(connection, settings.target)
         pointed = set(_names(connection)) if readable(connection) else set()
     places = [target.place]
     if settings.source is not None:
-        with suppress(RolloutError), _connected(settings.source) as connection:
+        with suppress(RolloutError), engine_for(settings.source).connect() as connection:
             places.append(describe(connection, settings.source).place)
     return Asked(target, places, pointed)
-
-
-@contextmanager
-def _connected(server: Server) -> Iterator[Connection]:
-    """Yield a connection of its own."""
-    with engine_for(server).connect() as connection:
-        yield connection
 
 
 def _names(connection: Connection) -> Iterator[str]:
