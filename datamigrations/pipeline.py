@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from datamigrations.pipe import hang_up
 from datamigrations.staging import copy, parts_of
 from rollout import interrupt
-from rollout.database import raw_connection
 from rollout.errors import ROLLED_BACK, UNTOUCHED, Interrupted, ReconciliationFailed, RolloutError
 from rollout.messages import say
 
@@ -45,7 +44,7 @@ class Pipeline:
         self.source = source
         self.run = run
         self.workers = workers
-        self._own, self._engine = owner.own, owner.engine
+        self._engine = owner.engine
         self._merging = False
         parts = [part for name in source.tables for part in parts_of(source, name, owner.own)]
         parts.sort(key=lambda part: (part.source.parts > 1, -part.source.bytes if part.source.parts == 1 else 0))
@@ -112,8 +111,7 @@ class Pipeline:
         Raises ``DatabaseUnavailable`` where the source goes away, ``MigrationFailed`` where the target does not take
         the rows, ``Interrupted``.
         """
-        # SIGTERM becomes KeyboardInterrupt, as Ctrl-C is; the connection that is watched has nothing to cancel.
-        with interrupt.cancelling(raw_connection(self._own)):
+        with interrupt.heeding():
             try:
                 self._wait(self._decide)
             except KeyboardInterrupt:
