@@ -18,7 +18,7 @@ import psycopg2
 import psycopg2.extensions
 from sqlalchemy.exc import DBAPIError
 
-from rollout.database import first_line, lift_limits, raw_connection, sqlstate
+from rollout.database import first_line, lift_limits, sqlstate
 from rollout.errors import DatabaseUnavailable, LockNotAcquired, PreflightFailed
 from rollout.messages import say
 from rollout.settings import SOURCE_KEY
@@ -126,9 +126,8 @@ class Pipe:
 
 @contextmanager
 def session(engine: Engine) -> Iterator[Connection]:
-    """Yield a connection that speaks UTF-8; at the end it is rolled back and closed, also where the server is gone."""
+    """Yield a connection; at the end it is rolled back and closed, also where the server is gone."""
     with engine.connect() as connection:
-        raw_connection(connection).set_client_encoding("UTF8")
         try:
             yield connection
         finally:

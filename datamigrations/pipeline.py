@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -101,9 +101,8 @@ class Pipeline:
             self._turn.notify_all()
         for part in self._parts:
             part.abandon()
-        if wait(self._workers, timeout=0).not_done:
-            for there in self._sessions:
-                hang_up(there)
+        for there in self._sessions:
+            hang_up(there)
 
     def wait_for_merge(self) -> int:
         """Wait until merging can begin; return how many rows have come.

@@ -65,39 +65,28 @@ def record(job: Job, source: SourceTable) -> None:
     table, actions = source.table, job.actions[source.table.name]
     if not job.has_rows(table.target) or not actions.keys() & {"insert", "update"}:
         return
-    _read_back(
-        job,
-        table,
-        "w.n, w.action",
-        f"rollout.import_plan_{table.name} AS w JOIN public.{table.target} AS t ON {rules.same_key(table)}"
-        f" WHERE {WRITTEN}",
-    )
+    rows = f"{job.plans[table.name]} AS w JOIN public.{table.target} AS t ON {rules.same_key(table)} WHERE {WRITTEN}"
+    previous, joined = "NULL::jsonb", ""
     if "update" in actions:
-        _keep(job, table, "o.previous", f" LEFT JOIN rollout.import_previous_{table.name} AS o ON o.n = w.n")
-    else:
-        _keep(job, table)
+        previous, joined = "o.previous", f" LEFT JOIN rollout.import_previous_{table.name} AS o ON o.n = w.n"
+    _read_back(job, table, "w.n, w.action", rows, previous=previous, joined=joined)
 
 
 def record_all(job: Job, table: Table) -> None:
     """Do that for a table that had no rows, once all of its parts are written: whatever is there is ours."""
     if table.name in job.expected and not job.has_rows(table.target):
         _read_back(job, table, "'insert' AS action", f"public.{table.target} AS t")
-        _keep(job, table)
 
 
-def _read_back(job: Job, table: Table, columns: str, rows: str) -> None:
-    """Make ``import_written_T``: keys and contents of rows of the target (``t``), and ``columns``.
-
-    A table first, not INSERT ... SELECT: the reading, which is the work, can be shared with parallel workers.
-    """
+def _read_back(
+    job: Job, table: Table, columns: str, rows: str, *, previous: str = "NULL::jsonb", joined: str = ""
+) -> None:
+    """Make ``import_written_T`` of rows of the target (``t``), with ``columns``, and record what is in it (``w``)."""
+    # A table first, not INSERT ... SELECT: the reading, which is the work, can be shared with parallel workers.
     job.temporary(
         f"import_written_{table.name}",
         f"SELECT t.id::text AS row_key, {target_content(table)} AS content, {columns} FROM {rows}",
     )
-
-
-def _keep(job: Job, table: Table, previous: str = "NULL::jsonb", joined: str = "") -> None:
-    """Record what was read back."""
     job.execute(
         "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, previous, content)"
         f" SELECT :run_id, {literal(table.target)}, w.row_key, w.action, {previous}, w.content"

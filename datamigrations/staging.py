@@ -49,8 +49,9 @@ _ROWS_OF_A_PART = 1 << 40
 class Part:
     """What goes into one staging table: the rows of one condition after the other's, each through a pipe of its own.
 
-    ``definition``: the statements that make the table. ``copied``: how many rows there are, once all have come and are
-    committed. ``whole``: where this is the last part, how many rows the source's table has.
+    ``definition``: the statements that make the table. ``begun``, ``ended``: when the copying did. ``copied``: how many
+    rows there are, once all have come and are committed. ``whole``: where this is the last part, how many rows the
+    source's table has.
     """
 
     source: SourceTable

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ from datamigrations.source import Source
 from tests.fixtures.databases import url_of
 from tests.fixtures.legacy import meanwhile, picture, tool, until
 from tests.fixtures.pagtive import attempt_import, figures, imported, uid
-from tests.fixtures.proxy import proxied
+from tests.fixtures.proxy import Silent
 
 LOCKED = "SELECT count(*) FROM pg_locks WHERE relation = 'public.users'::regclass AND mode = 'ShareRowExclusiveLock'"
 LEFT = (
@@ -366,7 +366,7 @@ def test_ctrl_c_cancels_what_the_source_sends(settings, source, target, target_s
 def test_ctrl_c_while_the_source_is_silent(settings, target, target_server):
     """A source that answers nothing any more, no cancel either, holds nobody up."""
     before = picture(target_server)
-    with proxied(settings.source) as proxy:
+    with closing(Silent(settings.source)) as proxy:
 
         def press():
             assert until(settings.target, COPYING)

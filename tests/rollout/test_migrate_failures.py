@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import resource
 import signal
-import socket
-import threading
 import time
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import contextmanager
 
 import psycopg2
 import pytest
@@ -37,6 +34,7 @@ from tests.fixtures.legacy import (
     tool,
     until,
 )
+from tests.fixtures.proxy import Proxy
 from tests.fixtures.tiers import tried_once
 
 SESSIONS = (
@@ -450,61 +448,30 @@ def test_the_disk_is_full(settings_for):
         assert "could not extend file" in run.error.message
 
 
-class Proxy(threading.Thread):
+class Lossy(Proxy):
     """A proxy that loses COMMIT: the ``request``, or the ``answer``; ``gone``: and then lets nobody in any more."""
 
     def __init__(self, server, lose, *, gone=False):
         """Listen on a port of its own."""
-        super().__init__(daemon=True)
-        self.there = (server.parameters["host"], int(server.parameters["port"]))
         self.lose, self.gone, self.lost = lose, gone, 0
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.server = replace(
-            server,
-            parameters={
-                **server.parameters, "host": "127.0.0.1", "port": str(self.listener.getsockname()[1]),
-                "sslmode": "disable",
-            },
-        )  # fmt: skip
+        super().__init__(server)
 
-    def run(self):
-        """Take connections until the listener is closed."""
-        with suppress(OSError):
-            while True:
-                client, _ = self.listener.accept()
-                if self.lost and self.gone:
-                    client.close()
-                else:
-                    threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+    def lets_in(self):
+        """Refuse who comes after the loss, where ``gone``."""
+        return not (self.lost and self.gone)
 
-    def serve(self, client):
+    def asked(self, data, seen):
         """Pass everything on, but COMMIT."""
-        with client, socket.create_connection(self.there) as server:
-            committing = threading.Event()
-            back = threading.Thread(target=self.answer, args=(server, client, committing), daemon=True)
-            back.start()
-            with suppress(OSError):
-                while data := client.recv(65536):
-                    if data.endswith(b"COMMIT\0"):
-                        self.lost += 1
-                        if self.lose == "request":
-                            break
-                        committing.set()
-                    server.sendall(data)
-            for side in (server, client):
-                with suppress(OSError):
-                    side.shutdown(socket.SHUT_RDWR)
-            back.join()
+        if data.endswith(b"COMMIT\0"):
+            self.lost += 1
+            if self.lose == "request":
+                return False
+            seen.add("COMMIT")
+        return True
 
-    @staticmethod
-    def answer(server, client, committing):
+    def answered(self, _data, seen):
         """Pass answers back; after COMMIT, hang up instead."""
-        with suppress(OSError):
-            while data := server.recv(65536):
-                if committing.is_set():
-                    break
-                client.sendall(data)
-            client.shutdown(socket.SHUT_RDWR)
+        return "COMMIT" not in seen
 
 
 @pytest.fixture
@@ -515,14 +482,13 @@ def lossy(legacy, monkeypatch):
     made = []
 
     def make(lose, **options):
-        proxy = Proxy(legacy, lose, **options)
-        proxy.start()
+        proxy = Lossy(legacy, lose, **options)
         made.append(proxy)
         return proxy
 
     yield make
     for proxy in made:
-        proxy.listener.close()
+        proxy.close()
 
 
 def test_the_answer_to_commit_is_lost(legacy, lossy, settings_for):
