@@ -177,17 +177,28 @@ def database(run: Run, there: Place, name: str, manifest: Manifest) -> Iterator[
     """
     with _nobody_else(there.admin, name):
         try:
-            try:
-                databases.create(there.admin, name, manifest.database, MARK)
-            except SQLAlchemyError as error:
-                raise there.failed(
-                    say("the database {name} cannot be created: {reason}", name=name, reason=first_line(error)),
-                    hint=say("Mend what the server names, then run this again."),
-                ) from error
+            _create(there, name, manifest)
             yield
         finally:
             with finishing():
                 _drop(run, there.engine, name)
+
+
+def _create(there: Place, name: str, manifest: Manifest) -> None:
+    """Create an empty database like the backup's."""
+    try:
+        databases.create(there.admin, name, manifest.database, MARK)
+    except SQLAlchemyError as error:
+        raise there.failed(
+            say("the database {name} cannot be created: {reason}", name=name, reason=first_line(error)),
+            hint=say("Mend what the server names, then run this again."),
+        ) from error
+
+
+def empty(there: Place, name: str, manifest: Manifest) -> None:
+    """Make a ``database`` empty again, within its block: drop it, whoever is in it, and create it anew."""
+    databases.drop(there.admin, name)
+    _create(there, name, manifest)
 
 
 @contextmanager

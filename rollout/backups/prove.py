@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 # What template0 brings, as the catalog names it and as DROP does.
 _BROUGHT = ("schema public", "extension plpgsql")
 _SWITCHED_OFF_SINCE = 17
+_GONE_SECONDS = 5
 
 
 def prove(
@@ -120,7 +121,6 @@ def fill(run: Run, there: Place, path: Path, manifest: Manifest, name: str, *, j
         with run.step("restore") as step:
             manifest.contents.catalog = read_catalog(path)
             copy = _quiet(there, manifest, name)
-            _strip(there, manifest, copy)
             _restore(run, there, path, manifest, copy, jobs=jobs)
             filled.restore_seconds = round(time.monotonic() - begin, 3)
             step.detail = say("{tables} tables into {name}", tables=len(manifest.contents.tables), name=name)
@@ -170,9 +170,27 @@ def _strip(there: Place, manifest: Manifest, copy: Server) -> None:
 
 
 def _restore(run: Run, there: Place, path: Path, manifest: Manifest, copy: Server, *, jobs: int) -> None:
-    """Let pg_restore fill the database."""
+    """Let pg_restore fill the empty database; where its own sessions met in a deadlock, once more with only one."""
+    problem = _restored(run, there, path, manifest, copy, jobs=jobs)
+    if problem is not None and jobs > 1 and _deadlocks(there, copy.database):
+        run.listener.note(
+            say("pg_restore's sessions met in a deadlock ({reason}); it begins again, with one session", reason=problem)
+        )
+        scratch.empty(there, copy.database, manifest)
+        problem = _restored(run, there, path, manifest, copy, jobs=1)
+    if problem is not None:
+        raise there.failed(
+            say("the backup cannot be restored: {reason}", reason=problem),
+            hint=say("Mend what is named (rights, extensions, disk space), then run this again."),
+        )
+    run.listener.progress("restore", manifest.table_bytes, manifest.table_bytes, "bytes")
+
+
+def _restored(run: Run, there: Place, path: Path, manifest: Manifest, copy: Server, *, jobs: int) -> str | None:
+    """Fill the empty database; return None, or why that failed."""
+    _strip(there, manifest, copy)
     major = there.target.major
-    problem = restore_archive(
+    return restore_archive(
         tool_for("pg_restore", major, oldest=manifest.client_major),
         path / DUMP,
         copy,
@@ -182,12 +200,20 @@ def _restore(run: Run, there: Place, path: Path, manifest: Manifest, copy: Serve
         watch=_watch(run, there, copy.database, manifest.table_bytes),
         tell=run.listener.note,
     )
-    if problem is not None:
-        raise there.failed(
-            say("the backup cannot be restored: {reason}", reason=problem),
-            hint=say("Mend what is named (rights, extensions, disk space), then run this again."),
-        )
-    run.listener.progress("restore", manifest.table_bytes, manifest.table_bytes, "bytes")
+
+
+def _deadlocks(there: Place, name: str) -> int:
+    """Return how many deadlocks the server has ended in a database, whatever language it tells them in.
+
+    pg_restore looks after the locks of the tables it knows a step to need, not of a partitioned table's further ones:
+    a foreign key on it and `ALTER INDEX … ATTACH PARTITION` wait for each other now and then. Sessions count when they
+    end. https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-DATABASE-VIEW
+    """
+    end = time.monotonic() + _GONE_SECONDS
+    while databases.sessions(there.admin, name) and time.monotonic() < end:
+        time.sleep(0.05)
+    sql = text("SELECT deadlocks FROM pg_stat_database WHERE datname = :name")
+    return int(there.admin.execute(sql, {"name": name}).scalar() or 0)
 
 
 def _watch(run: Run, there: Place, name: str, total: int) -> Callable[[], None]:

@@ -16,7 +16,7 @@ from datamigrations import pipeline, staging
 from datamigrations.pipe import Pipe
 from datamigrations.source import Source
 from tests.fixtures.databases import url_of
-from tests.fixtures.legacy import meanwhile, picture, tool, until
+from tests.fixtures.legacy import WAITING, meanwhile, picture, tool, until
 from tests.fixtures.pagtive import attempt_import, figures, imported, uid
 from tests.fixtures.proxy import Silent
 
@@ -464,9 +464,7 @@ def test_who_alters_the_source_waits_for_us(settings, source, target, last_part)
         until(settings.target, LOCKED)
         alterer = threading.Thread(target=alter)
         alterer.start()
-        assert until(
-            settings.source, "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
-        )
+        assert until(settings.source, f"{WAITING} AND mode = 'AccessExclusiveLock'")
     alterer.join()
     assert altered
     assert runs[0].exit_code == 0, runs[0].error

@@ -20,7 +20,7 @@ from rollout.sample_data.legacy import create_legacy_schema, fill_legacy
 from rollout.settings import PROJECT
 from rollout.verify import verify
 from tests.fixtures.databases import execute, query, url_of
-from tests.fixtures.legacy import HEAD, NEW_USER_COLUMNS, attempt, dump_schema, meanwhile, picture, until
+from tests.fixtures.legacy import HEAD, NEW_USER_COLUMNS, WAITING, attempt, dump_schema, meanwhile, picture, until
 from tests.fixtures.tiers import tried_once
 from tests.fixtures.upgraded import connected
 
@@ -331,7 +331,7 @@ def test_late_rows_are_covered(legacy, alembic):
     )
 
     def commit():
-        until(legacy, "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation::regclass::text = 'users'")
+        until(legacy, f"{WAITING} AND relation::regclass::text = 'users'")
         session.commit()
         session.close()
 

@@ -713,6 +713,33 @@ def test_a_proof_that_cannot_be_taken_back(copied, small, settings_for, monkeypa
     assert [note for note in run.listener.notes if note.endswith(f"delete {copied / 'proof.json'}")]
 
 
+# Two indexes that are built side by side wait for each other, as `ALTER INDEX … ATTACH PARTITION` and a foreign key on
+# the partitioned table now and then do: pg_restore does not know that their locks meet.
+CROSSED = """
+    CREATE FUNCTION {name}(bigint) RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS $$BEGIN
+        PERFORM pg_advisory_xact_lock({first});
+        PERFORM pg_sleep(1);
+        PERFORM pg_advisory_xact_lock({second});
+        RETURN $1;
+    END$$;
+    CREATE TABLE {name}_rows AS SELECT 1::bigint AS a;
+    CREATE INDEX ON {name}_rows (public.{name}(a))
+"""
+
+
+def test_a_deadlock_of_the_restore_with_itself(small, settings_for):
+    """pg_restore's workers may end in a deadlock: it begins again, with one."""
+    execute(
+        small,
+        CROSSED.format(name="one", first=1, second=2),
+        CROSSED.format(name="other", first=2, second=1),
+    )
+    listener = Notes()
+    create(settings_for(small), run_of(listener=listener), prove=True)
+    assert [note for note in listener.notes if "deadlock" in note]
+    assert scratch_databases(small) == 0
+
+
 @pytest.mark.variant
 @pytest.mark.usefixtures("sleepy")
 def test_interrupted_proof_leaves_no_database(copied, small, settings_for):

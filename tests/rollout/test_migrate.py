@@ -15,6 +15,7 @@ from tests.fixtures.databases import execute, query
 from tests.fixtures.legacy import (
     HEAD,
     NEW_USER_COLUMNS,
+    WAITING,
     attempt,
     dump_schema,
     meanwhile,
@@ -168,7 +169,7 @@ def test_rows_committed_while_the_upgrade_waits_are_covered(legacy, settings_for
     cursor.execute("INSERT INTO user_roles SELECT %s, id FROM roles WHERE name = 'Lawyer' LIMIT 1", (user,))
 
     def commit_once_somebody_waits():
-        until(legacy, "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation::regclass::text ~ '^user'")
+        until(legacy, f"{WAITING} AND relation::regclass::text ~ '^user'")
         session.commit()
         session.close()
 

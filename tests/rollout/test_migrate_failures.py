@@ -25,6 +25,7 @@ from rollout.transaction import TRANSACTION_LOCK_KEY
 from tests.fixtures.databases import execute, query
 from tests.fixtures.legacy import (
     HEAD,
+    WAITING,
     Gate,
     as_role,
     attempt,
@@ -44,7 +45,7 @@ SESSIONS = (
 
 def waiting_for(table):
     """Return the query that tells whether somebody waits for a table."""
-    return f"SELECT count(*) FROM pg_locks WHERE NOT granted AND relation::regclass::text = '{table}'"
+    return f"{WAITING} AND relation::regclass::text = '{table}'"
 
 
 def assert_told(settings, run, *, code, database):
@@ -188,7 +189,7 @@ def test_a_signal_while_waiting_for_a_table(legacy, tmp_path):
             _, err = process.communicate(timeout=20)
         assert process.returncode == 130, err
         assert "The database is rolled back." in err
-        assert query(legacy, "SELECT count(*) FROM pg_locks WHERE NOT granted") == 0
+        assert query(legacy, WAITING) == 0
     finally:
         holder.close()
 
@@ -200,10 +201,7 @@ def test_a_signal_during_the_backup(legacy, tmp_path):
     try:
         holder.cursor().execute("LOCK TABLE exchange_rates IN ACCESS EXCLUSIVE MODE")
         with tool(legacy, "migrate", "--json", directory=tmp_path / "var", ROLLOUT_LOCK_TIMEOUT="60") as process:
-            until(
-                legacy,
-                "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation::regclass::text = 'exchange_rates'",
-            )
+            until(legacy, waiting_for("exchange_rates"))
             process.send_signal(signal.SIGTERM)
             out, err = process.communicate(timeout=20)
         assert (process.returncode, json.loads(out or "{}").get("database")) == (130, "untouched"), err

@@ -21,6 +21,7 @@ from rollout.monitor import status
 from rollout.report import configured
 from rollout.run import Run
 from tests.fixtures.databases import execute
+from tests.fixtures.legacy import WAITING
 from tests.fixtures.listening import Notes
 from tests.fixtures.tiers import tried_once
 from tests.fixtures.upgraded import USERS, connected
@@ -196,7 +197,7 @@ def test_a_session_that_waits_for_a_lock_is_unhealthy(settings):
 def waits(server):
     """Tell whether a session waits for a lock."""
     with connected(server) as connection:
-        return connection.exec_driver_sql("SELECT count(*) FROM pg_locks WHERE NOT granted").scalar_one()
+        return connection.exec_driver_sql(WAITING).scalar_one()
 
 
 def test_a_short_wait_is_no_alarm(settings, monkeypatch):
