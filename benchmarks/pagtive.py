@@ -26,6 +26,8 @@ from rollout.embedded import EmbeddedServer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from rollout.settings import Server
+
 PIPE_RATIO, AGAIN_RATIO, ORM_RATIO, MEMORY = 1.1, 1.1, 20.0, 150.0
 ORM_USERS = 200
 PROGRAMS: Path | None = None
@@ -50,7 +52,7 @@ def measure(*, users: int, rounds: int) -> bool:
     ):
         bench = Bench(Path(scratch), there, here)
         rows, size = bench.prepare(users)
-        print(f"{users} users, {rows} rows, {size / 1e6:.0f} MB in the source")
+        print(f"{users} users, {rows} rows, {size / 1e6:.0f} MB in the source, {bench.piped() / 1e6:.0f} MB by COPY")
         pipe: list[Measured] = []
         first: list[Measured] = []
         again: list[Measured] = []
@@ -140,15 +142,28 @@ class Bench:
         if backwards:
             first, second = second, first
         for table in TABLES:
-            columns = self._columns(table)
-            where = " WHERE tenant_code = 'pagtive'" if table == "tenants" else ""
-            out = f"COPY (SELECT {columns} FROM {table}{where}) TO STDOUT (FORMAT binary)"
-            read = [self.psql, "-X", "-q", "-c", out]
-            write = [self.psql, "-X", "-q", "-c", f"COPY {table} ({columns}) FROM STDIN (FORMAT binary)"]
-            with subprocess.Popen(read, env={**os.environ, **first.environment()}, stdout=subprocess.PIPE) as reader:
+            write = [self.psql, "-X", "-q", "-c", f"COPY {table} ({self._columns(table)}) FROM STDIN (FORMAT binary)"]
+            with self._read(table, first) as reader:
                 subprocess.run(write, env={**os.environ, **second.environment()}, stdin=reader.stdout, check=True)
             assert reader.returncode == 0
         return 0
+
+    def piped(self) -> int:
+        """Return how many bytes go through the pipe."""
+        size = 0
+        for table in TABLES:
+            with self._read(table, self.there.server("mapped")) as reader:
+                while chunk := reader.stdout.read(2**20):  # type: ignore[union-attr]
+                    size += len(chunk)
+        return size
+
+    def _read(self, table: str, server: Server) -> subprocess.Popen[bytes]:
+        """Start a psql that writes a table's rows to its stdout."""
+        where = " WHERE tenant_code = 'pagtive'" if table == "tenants" else ""
+        out = f"COPY (SELECT {self._columns(table)} FROM {table}{where}) TO STDOUT (FORMAT binary)"
+        return subprocess.Popen(
+            [self.psql, "-X", "-q", "-c", out], env={**os.environ, **server.environment()}, stdout=subprocess.PIPE
+        )
 
     def _columns(self, table: str) -> str:
         """Return a table's columns; an identity's values are made where the rows arrive."""
