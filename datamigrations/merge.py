@@ -3,7 +3,7 @@
 Four temporary tables a table at most, each with one row a source row and none of the large values: those go from the
 staging table straight to the target.
 
-- ``import_converted_T``: every value that had to be converted, and the rows it refers to
+- ``import_converted_T``: every value that had to be converted, the rows it refers to, and the hashes of large values
 - ``import_rejected``: what does not fit, and why
 - ``import_plan_T``: conversions of what fits, the times that stand for missing ones, and what is to be done; where the
   target's table had no rows, that is worked out from ``import_converted_T`` where it is needed (``Job.plans``)
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 
 def convert(job: Job, source: SourceTable) -> None:
-    """Make ``import_converted_T``: conversions, and the user and project a row refers to (``ref_user``, …)."""
+    """Make ``import_converted_T``: conversions, hashes (``h_…``), the user and project a row refers to (``ref_…``)."""
     table, zone = source.table, job.options.source_timezone
     converted = {
         field.name: rules.conversion(field, source.columns[field.name], zone)
         for field in table.fields
         if field.name in source.columns and not rules.is_direct(field, source.columns[field.name])
     }
-    columns = [f"{sql} AS {quote(name)}" for name, sql in converted.items()]
+    columns = [f"{sql} AS {quote(name)}" for name, sql in (converted | rules.hashes(source)).items()]
     joins = ""
     if table.user is not None:
         columns.append("m.user_id AS ref_user")
@@ -113,7 +113,6 @@ def plan(job: Job, source: SourceTable) -> None:
     if job.has_rows(table.target):
         rows += f" LEFT JOIN public.{table.target} AS t ON {rules.same_key(table, 'v')}"
         rows += f" CROSS JOIN LATERAL (SELECT v.*, {', '.join(_times(table, there=True))}) AS w"
-        rows += f" JOIN rollout.{source.staged} AS s ON s.n = v.n"
         new = f"WHEN t.{quote(table.field(table.key[0]).column)} IS NULL THEN 'insert'"
         action = f"CASE {new} WHEN NOT ({_differs(source)}) THEN 'unchanged' {_choice(job, table)} END"
         name = f"import_plan_{table.name}"
@@ -123,9 +122,19 @@ def plan(job: Job, source: SourceTable) -> None:
         # Nothing to look up: not worth a table.
         times = ", ".join(_times(table, there=False))
         job.plans[table.name] = f"(SELECT v.*, {times}, 'insert' AS action FROM {rows} WHERE {accepted})"
-    job.actions[table.name] = job.count_by(f"{job.plans[table.name]} AS w", "action")
+    _count_planned(job, table)
     if "same age" in job.actions[table.name]:
         _settle_same_age(job, table)
+
+
+def _count_planned(job: Job, table: Table) -> None:
+    """Count what is planned, by action, and the rows that get a time which they did not have."""
+    found = job.connection.exec_driver_sql(
+        "SELECT w.action, count(*), count(*) FILTER (WHERE w.defaulted)"
+        f" FROM {job.plans[table.name]} AS w GROUP BY w.action"
+    ).all()
+    job.actions[table.name] = {row[0]: row[1] for row in found}
+    job.counts[table.name].defaulted += sum(row[2] for row in found)
 
 
 def _times(table: Table, *, there: bool) -> Iterator[str]:
@@ -220,11 +229,10 @@ def _nudge(job: Job, table: Table) -> None:
 
 
 def count(job: Job, source: SourceTable) -> None:
-    """Count what became of the rows, apart from those that were written."""
+    """Count what became of the rows that were not written."""
     table, counts = source.table, job.counts[source.table.name]
     counts.quarantined += quarantine.keep(job, source)
     actions = job.actions[table.name]
     kept = actions.get("kept", 0)
     job.kept[table.name] = job.kept.get(table.name, 0) + kept
     counts.unchanged += actions.get("unchanged", 0) + kept
-    counts.defaulted += int(job.scalar(f"SELECT count(*) FROM {job.plans[table.name]} AS w WHERE w.defaulted"))

@@ -120,12 +120,27 @@ def hashed(source: SourceTable) -> list[str]:
     return [field.name for field in fields if is_direct(field, source.columns[field.name])]
 
 
+def hashes(source: SourceTable) -> dict[str, str]:
+    """Return the SQL of the hash (of ``s``) of each value that moves on as it stands, by its ``hash_column``."""
+    known = hashed(source)
+    found = {}
+    for field in source.table.fields:
+        if field.name in source.columns and is_direct(field, source.columns[field.name]):
+            name, value_of = hash_column(field.name), f"s.{quote(field.name)}"
+            value_of = f"coalesce({value_of}, {field.default})" if field.default else value_of
+            found[name] = f"s.{quote(name)}" if field.name in known else large_hash(value_of)
+    return found
+
+
 def large(source: SourceTable) -> dict[str, str]:
-    """Return, for each column of the target whose values may be large, the SQL of the mapped value's hash."""
-    known = {source.table.field(name).column: f"s.{quote(hash_column(name))}" for name in hashed(source)}
+    """Return, for each column of the target whose values may be large, the SQL (of ``w``) of the hash."""
+    known = hashes(source)
     values = mapped(source)
-    names = [field.column for field in source.table.fields if field.column in values and field.is_large]
-    return {name: known.get(name, large_hash(values[name])) for name in names}
+    fields = [field for field in source.table.fields if field.column in values and field.is_large]
+    names = {field.column: hash_column(field.name) for field in fields}
+    return {
+        column: f"w.{quote(name)}" if name in known else large_hash(values[column]) for column, name in names.items()
+    }
 
 
 def same_key(table: Table, planned: str = "w") -> str:
