@@ -44,11 +44,15 @@ def told(command: Sequence[str | Path], environment: dict[str, str]) -> tuple[di
 
 
 def _run(command: Sequence[str | Path], environment: dict[str, str], *, stderr: int) -> tuple[bytes, int, Measured]:
-    """Run a command to its end; return its output, its exit code, and its measures."""
+    """Run a command to its end; return its output, its exit code, and its measures.
+
+    Its modules stay compiled, as those of an installed program are.
+    """
+    compiled = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     begin = time.perf_counter()
     process = subprocess.Popen(
         command,
-        env={**os.environ, **environment},
+        env={**compiled, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=stderr,

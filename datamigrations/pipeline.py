@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.2
 
-_CHEAP_SECONDS = 60e-6
+_CHEAP_SECONDS = 50e-6
 """A row of a large table that one COPY takes less time for is longer in the merge."""
 _ENOUGH_ROWS = 5_000
 """After how many rows that is known."""
