@@ -155,6 +155,7 @@ class Bench:
             with self._read(table, self.there.server("mapped")) as reader:
                 while chunk := reader.stdout.read(2**20):  # type: ignore[union-attr]
                     size += len(chunk)
+            assert reader.returncode == 0
         return size
 
     def _read(self, table: str, server: Server) -> subprocess.Popen[bytes]:

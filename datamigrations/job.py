@@ -148,11 +148,6 @@ class Job:
         """Run one query; return its first value."""
         return self.connection.execute(text(sql), values).scalar()
 
-    def count_by(self, table: str, column: str) -> dict[str, int]:
-        """Count a table's rows by the values of one column."""
-        rows = self.connection.exec_driver_sql(f"SELECT {column}, count(*) FROM {table} GROUP BY 1")
-        return {row[0]: int(row[1]) for row in rows}
-
     def has_rows(self, target: str) -> bool:
         """Tell whether a table of ``public`` had rows before this transaction wrote to it; others are locked out."""
         if target not in self.filled:

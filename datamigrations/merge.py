@@ -35,7 +35,8 @@ def convert(job: Job, source: SourceTable) -> None:
         for field in table.fields
         if field.name in source.columns and not rules.is_direct(field, source.columns[field.name])
     }
-    columns = [f"{sql} AS {quote(name)}" for name, sql in (converted | rules.hashes(source)).items()]
+    columns = [f"{sql} AS {quote(name)}" for name, sql in converted.items()]
+    columns += [f"s.{quote(rules.hash_column(name))}" for name in rules.hashes(source)]
     joins = ""
     if table.user is not None:
         columns.append("m.user_id AS ref_user")
@@ -122,19 +123,19 @@ def plan(job: Job, source: SourceTable) -> None:
         # Nothing to look up: not worth a table.
         times = ", ".join(_times(table, there=False))
         job.plans[table.name] = f"(SELECT v.*, {times}, 'insert' AS action FROM {rows} WHERE {accepted})"
-    _count_planned(job, table)
+    job.actions[table.name], defaulted = _planned(job, table)
+    job.counts[table.name].defaulted += defaulted
     if "same age" in job.actions[table.name]:
         _settle_same_age(job, table)
 
 
-def _count_planned(job: Job, table: Table) -> None:
+def _planned(job: Job, table: Table) -> tuple[dict[str, int], int]:
     """Count what is planned, by action, and the rows that get a time which they did not have."""
     found = job.connection.exec_driver_sql(
         "SELECT w.action, count(*), count(*) FILTER (WHERE w.defaulted)"
         f" FROM {job.plans[table.name]} AS w GROUP BY w.action"
     ).all()
-    job.actions[table.name] = {row[0]: row[1] for row in found}
-    job.counts[table.name].defaulted += sum(row[2] for row in found)
+    return {row[0]: row[1] for row in found}, sum(row[2] for row in found)
 
 
 def _times(table: Table, *, there: bool) -> Iterator[str]:
@@ -174,7 +175,7 @@ def _settle_same_age(job: Job, table: Table) -> None:
         f" LEFT JOIN ({reconcile.last(table.target)}) AS l ON l.row_key = t.id::text"
         f" WHERE w.action = 'same age' AND {rules.same_key(table)}"
     )
-    job.actions[table.name] = job.count_by(f"rollout.import_plan_{table.name}", "action")
+    job.actions[table.name], _ = _planned(job, table)
 
 
 def _choice(job: Job, table: Table) -> str:

@@ -220,7 +220,7 @@ def _whole_row(source: SourceTable) -> str:
 
     https://www.postgresql.org/docs/current/datatype-json.html
     """
-    ours = ", ".join(literal(name) for name in ["n", *map(rules.hash_column, rules.hashed(source))])
+    ours = ", ".join(literal(name) for name in ["n", *map(rules.hash_column, rules.hashes(source))])
     texts = {name: _as_text(source, name) for name in source.columns}
     size = " + ".join(f"coalesce(octet_length({sql}), 0)" for sql in texts.values())
     parts = ", ".join(

@@ -114,32 +114,26 @@ def large_hash(sql: str) -> str:
     return f"hashtextextended(({sql})::text, 0)"
 
 
-def hashed(source: SourceTable) -> list[str]:
-    """Return the columns of the source whose values are hashed when they are staged: those that move on as they are."""
-    fields = [field for field in source.table.fields if field.name in source.columns and field.default is None]
-    return [field.name for field in fields if is_direct(field, source.columns[field.name])]
-
-
 def hashes(source: SourceTable) -> dict[str, str]:
-    """Return the SQL of the hash (of ``s``) of each value that moves on as it stands, by its ``hash_column``."""
-    known = hashed(source)
+    """Return the values that move on as they are, by the source's column: SQL for the hash of what the target gets.
+
+    It stands beside them in the staging table, in their ``hash_column``.
+    """
     found = {}
     for field in source.table.fields:
         if field.name in source.columns and is_direct(field, source.columns[field.name]):
-            name, value_of = hash_column(field.name), f"s.{quote(field.name)}"
-            value_of = f"coalesce({value_of}, {field.default})" if field.default else value_of
-            found[name] = f"s.{quote(name)}" if field.name in known else large_hash(value_of)
+            column = quote(field.name)
+            found[field.name] = large_hash(f"coalesce({column}, {field.default})" if field.default else column)
     return found
 
 
 def large(source: SourceTable) -> dict[str, str]:
     """Return, for each column of the target whose values may be large, the SQL (of ``w``) of the hash."""
-    known = hashes(source)
-    values = mapped(source)
-    fields = [field for field in source.table.fields if field.column in values and field.is_large]
-    names = {field.column: hash_column(field.name) for field in fields}
+    staged, values = hashes(source), mapped(source)
     return {
-        column: f"w.{quote(name)}" if name in known else large_hash(values[column]) for column, name in names.items()
+        field.column: f"w.{quote(hash_column(field.name))}" if field.name in staged else large_hash(value)
+        for field in source.table.fields
+        if field.is_large and (value := values.get(field.column)) is not None
     }
 
 

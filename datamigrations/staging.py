@@ -132,8 +132,8 @@ def _definition(source: SourceTable, storage: str) -> list[str]:
     columns = [f"n bigint GENERATED ALWAYS AS IDENTITY (START WITH {first})"]
     columns += [f"{quote(name)} {column.type}" for name, column in source.columns.items()]
     columns += [
-        f"{quote(rules.hash_column(name))} bigint GENERATED ALWAYS AS ({rules.large_hash(quote(name))}) STORED"
-        for name in rules.hashed(source)
+        f"{quote(rules.hash_column(name))} bigint GENERATED ALWAYS AS ({sql}) STORED"
+        for name, sql in rules.hashes(source).items()
     ]
     relation = quote(_SCHEMA, source.staged)
     settings = "autovacuum_enabled = false, toast.autovacuum_enabled = false"

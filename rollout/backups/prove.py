@@ -171,13 +171,13 @@ def _strip(there: Place, manifest: Manifest, copy: Server) -> None:
 
 def _restore(run: Run, there: Place, path: Path, manifest: Manifest, copy: Server, *, jobs: int) -> None:
     """Let pg_restore fill the empty database; where its own sessions met in a deadlock, once more with only one."""
-    problem = _restored(run, there, path, manifest, copy, jobs=jobs)
+    problem = _try_to_restore(run, there, path, manifest, copy, jobs=jobs)
     if problem is not None and jobs > 1 and _deadlocks(there, copy.database):
         run.listener.note(
             say("pg_restore's sessions met in a deadlock ({reason}); it begins again, with one session", reason=problem)
         )
         scratch.empty(there, copy.database, manifest)
-        problem = _restored(run, there, path, manifest, copy, jobs=1)
+        problem = _try_to_restore(run, there, path, manifest, copy, jobs=1)
     if problem is not None:
         raise there.failed(
             say("the backup cannot be restored: {reason}", reason=problem),
@@ -186,7 +186,7 @@ def _restore(run: Run, there: Place, path: Path, manifest: Manifest, copy: Serve
     run.listener.progress("restore", manifest.table_bytes, manifest.table_bytes, "bytes")
 
 
-def _restored(run: Run, there: Place, path: Path, manifest: Manifest, copy: Server, *, jobs: int) -> str | None:
+def _try_to_restore(run: Run, there: Place, path: Path, manifest: Manifest, copy: Server, *, jobs: int) -> str | None:
     """Fill the empty database; return None, or why that failed."""
     _strip(there, manifest, copy)
     major = there.target.major
