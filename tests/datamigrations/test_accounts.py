@@ -11,7 +11,7 @@ import pytest
 from datamigrations.accounts import upgrade_users
 from rollout.errors import RolloutError
 from rollout.run import Run
-from tests.fixtures.legacy import meanwhile, picture, until
+from tests.fixtures.legacy import WAITING, meanwhile, picture, until
 from tests.fixtures.pagtive import rows_of
 
 ACCOUNT = """
@@ -222,7 +222,7 @@ def test_a_user_whose_address_changes_meanwhile(settings, bare, target_server):
         other.connection.autocommit = False
         other.run("UPDATE users SET email = 'new@x.com' WHERE id = %s", user)
         with meanwhile(lambda: upgraded(settings)):
-            until(target_server, "SELECT pid FROM pg_locks WHERE relation = 'users'::regclass AND NOT granted")
+            until(target_server, f"{WAITING} AND relation = 'users'::regclass")
             other.connection.commit()
     assert bare.run(ACCOUNT, user)[0][2] == "new@x.com"
     holder = psycopg2.connect(**target_server.parameters)

@@ -20,16 +20,13 @@ from rollout.sample_data import create_pagtive_schema
 from rollout.sample_data.legacy import create_legacy_schema, fill_legacy
 from rollout.settings import Server
 from tests.fixtures.databases import execute, url_of
-from tests.fixtures.legacy import meanwhile, picture, tool, until
+from tests.fixtures.legacy import LOCKS, meanwhile, picture, tool, until
 from tests.fixtures.pagtive import attempt_import, figures, imported, rows_of, uid
 from tests.fixtures.tiers import tried_once
 from tests.fixtures.upgraded import connected
 
 GATE = 20_261_124
-WAITING = (
-    "SELECT l.pid FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database"
-    " WHERE l.locktype = 'advisory' AND l.objid = 20261124 AND NOT l.granted AND d.datname = current_database()"
-)
+WAITING = f"SELECT pid FROM {LOCKS} WHERE locktype = 'advisory' AND objid = {GATE} AND NOT granted"
 
 STAGED = "SELECT count(*) FROM pg_tables WHERE schemaname = 'rollout' AND tablename ~ '^staged_'"
 

@@ -16,11 +16,11 @@ from datamigrations import pipeline, staging
 from datamigrations.pipe import Pipe
 from datamigrations.source import Source
 from tests.fixtures.databases import url_of
-from tests.fixtures.legacy import WAITING, meanwhile, picture, tool, until
+from tests.fixtures.legacy import LOCKS, WAITING, meanwhile, picture, tool, until
 from tests.fixtures.pagtive import attempt_import, figures, imported, uid
 from tests.fixtures.proxy import Silent
 
-LOCKED = "SELECT count(*) FROM pg_locks WHERE relation = 'public.users'::regclass AND mode = 'ShareRowExclusiveLock'"
+LOCKED = f"SELECT count(*) FROM {LOCKS} WHERE relation = 'public.users'::regclass AND mode = 'ShareRowExclusiveLock'"
 LEFT = (
     "SELECT count(*) FROM pg_tables WHERE schemaname = 'rollout' AND tablename ~ '^(staged|import)_'"
     " AND tablename <> 'import_changes'"
@@ -102,7 +102,7 @@ def test_parts_are_merged_while_others_are_copied(settings, target, last_part):
     """The transaction has its locks, and has written, before the last part is there; then that is merged too."""
     with holding(settings, last_part) as runs:
         assert until(settings.target, LOCKED) == 1
-        inserted = "SELECT count(*) FROM pg_locks WHERE relation = 'public.pagtive_project_details'::regclass"
+        inserted = f"SELECT count(*) FROM {LOCKS} WHERE relation = 'public.pagtive_project_details'::regclass"
         assert until(settings.target, f"{inserted} AND mode = 'RowExclusiveLock'")
         assert target.one("SELECT count(*) FROM pagtive_projects") == 0
     run = runs[0]
@@ -191,10 +191,7 @@ def test_rows_of_one_key_are_in_one_part(settings, source, target):
 def test_who_lost_the_lock_does_not_commit(settings, target, target_server, last_part, dry_run):
     """Somebody ends the session that holds it: another run may have begun, whose tables are left alone."""
     before = picture(target_server)
-    holder = (
-        "SELECT pid FROM pg_locks JOIN pg_database AS d ON d.oid = database AND datname = current_database()"
-        " WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'"
-    )
+    holder = f"SELECT pid FROM {LOCKS} WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'"
     with holding(settings, last_part, dry_run=dry_run) as runs:
         until(settings.target, LOCKED)
         ended = target.run(

@@ -25,7 +25,7 @@ from rollout.run import Run
 from rollout.sample_data.pagtive import create_pagtive_schema, fill_pagtive
 from rollout.verify import verify
 from tests.fixtures.databases import execute, query, url_of
-from tests.fixtures.legacy import attempt
+from tests.fixtures.legacy import LOCKS, attempt
 from tests.fixtures.upgraded import connected
 
 if TYPE_CHECKING:
@@ -407,7 +407,8 @@ def test_a_sign_up_that_waited_for_the_upgrade_came_later(gated: Gate, settings_
     def let_it_wait() -> None:
         gated.somebody()
         thread.start()
-        _wait(gated.server, "SELECT count(*) = 1 FROM pg_locks WHERE relation = 'users'::regclass AND NOT granted")
+        waiters = f"SELECT count(*) = 1 FROM {LOCKS} WHERE relation = 'users'::regclass AND NOT granted"
+        _wait(gated.server, waiters)
         gated.open()
 
     thread = threading.Thread(target=sign_up)
