@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from datamigrations.job import Job
 
 _BATCH = 5000
+_LONGEST = 255
+"""Characters that an address may have; longer ones fit nowhere, nor into an index."""
 _NOT_ASCII = r"""COLLATE "C" ~ '[^\x01-\x7f]'"""
 
 _FOREIGN = f"""
@@ -29,7 +31,7 @@ SELECT DISTINCT q.address FROM (
     SELECT btrim(w.email, {BLANKS}) AS address FROM rollout.import_converted_users AS w
     UNION ALL SELECT btrim(u.email, {BLANKS}) FROM public.users AS u
     UNION ALL SELECT btrim(a.provider_account_id, {BLANKS}) FROM public.user_accounts AS a WHERE a.provider = 'email'
-) AS q WHERE q.address {_NOT_ASCII}
+) AS q WHERE q.address {_NOT_ASCII} AND char_length(q.address) <= {_LONGEST}
 """
 
 

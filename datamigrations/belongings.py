@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from datamigrations import reconcile
 from datamigrations.sqltext import literal
-from rollout.database import quote
 from rollout.errors import ReconciliationFailed
 from rollout.messages import say
 
@@ -14,14 +13,8 @@ if TYPE_CHECKING:
     from datamigrations.job import Job
     from datamigrations.source import SourceTable
 
-# What belongs to a new user, and the columns by which an edit of it shows.
-BELONGINGS = {
-    "profiles": ("full_name", "verification_status", "avatar_url"),
-    "workspace_mappings": ("workspace_id", "workspace_type"),
-    "user_roles": ("role_id",),
-    "user_credits": ("credits_weekly", "credits_remaining", "credits_purchased", "total_credits_used"),
-    "user_accounts": ("type", "provider", "provider_account_id", "is_primary", "is_verified"),
-}
+BELONGINGS = ("profiles", "workspace_mappings", "user_roles", "user_credits", "user_accounts")
+"""The tables of what belongs to a new user."""
 
 # A person (``p``) who is new, and not merged into another one, can sign in by what is known of it.
 _SIGNS_IN = "p.matched_by = 'created' AND coalesce(p.open_id, p.email) IS NOT NULL"
@@ -33,20 +26,22 @@ SELECT p.user_id, CASE WHEN p.open_id IS NULL THEN 'email' ELSE 'oauth' END,
        CASE WHEN p.open_id IS NULL THEN 'email' ELSE 'feishu' END, coalesce(p.open_id, p.email), true, true,
        CASE WHEN p.open_id IS NOT NULL THEN jsonb_build_object('open_id', p.open_id, 'union_id', NULL) END
 FROM rollout.import_people AS p WHERE {_SIGNS_IN}
+ON CONFLICT (user_id, provider) DO NOTHING
 """
 
 
 def create(job: Job, source: SourceTable, tenant_id: str) -> None:
     """Insert profiles, workspaces, roles, credits and sign-in accounts of the new users.
 
-    Rows that a trigger on ``users`` has made already stay as it made them.
+    Rows that a trigger on ``users`` has made already stay as it made them; a profile gets what it has not.
     """
-    image = ("avatar_url", "w.image") if source.has("image") else ("bio", "NULL")
+    image = "w.image" if source.has("image") else "NULL"
     job.execute(
-        f"INSERT INTO public.profiles (user_id, full_name, verification_status, {image[0]})"
-        f" SELECT m.user_id, w.name, 'UNVERIFIED', {image[1]}"
+        "INSERT INTO public.profiles AS t (user_id, full_name, verification_status, avatar_url)"
+        f" SELECT m.user_id, w.name, 'UNVERIFIED', {image}"
         " FROM rollout.import_names AS m JOIN rollout.import_converted_users AS w ON w.n = m.n"
-        " ON CONFLICT (user_id) DO NOTHING"
+        " ON CONFLICT (user_id) DO UPDATE SET full_name = coalesce(t.full_name, excluded.full_name),"
+        " avatar_url = coalesce(t.avatar_url, excluded.avatar_url)"
     )
     job.execute(
         "INSERT INTO public.workspace_mappings (user_id, workspace_id, workspace_type)"
@@ -66,10 +61,10 @@ def create(job: Job, source: SourceTable, tenant_id: str) -> None:
     )
     job.run.result["accounts_created"] = job.execute(_ACCOUNTS)
     _require(job)
-    for table, columns in BELONGINGS.items():
+    for table in BELONGINGS:
         key = "t.user_id::text || ',' || t.role_id" if table == "user_roles" else "t.user_id::text"
         key = "t.id::text" if table == "user_accounts" else key
-        record(job, table, key, columns, "t.user_id = m.user_id")
+        record(job, table, key, "t.user_id = m.user_id")
 
 
 def _require(job: Job) -> None:
@@ -87,14 +82,13 @@ def _require(job: Job) -> None:
             )
 
 
-def record(job: Job, table: str, key: str, columns: tuple[str, ...], condition: str = "t.id = m.user_id") -> None:
-    """Record rows that belong to the new users (``m``) as inserted by this run."""
-    hashed = reconcile.content({column: f"t.{quote(column)}" for column in columns})
+def record(job: Job, table: str, key: str, condition: str = "t.id = m.user_id") -> None:
+    """Record rows that belong to the new users (``m``) as inserted by this run, with all that is in them."""
     rows = f"public.{table} AS t" + (
         " JOIN rollout.import_names AS m ON " + condition if "m." in condition else f" WHERE {condition}"
     )
     job.execute(
         "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, content)"
-        f" SELECT :run_id, {literal(table)}, {key}, 'insert', {hashed} FROM {rows}",
+        f" SELECT :run_id, {literal(table)}, {key}, 'insert', {reconcile.whole_content()} FROM {rows}",
         run_id=job.run.run_id,
     )

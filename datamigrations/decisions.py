@@ -9,13 +9,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
 from datamigrations.mapping import USERS
 from datamigrations.quarantine import accepted
-from datamigrations.sqltext import literal
+from datamigrations.sqltext import UUID_PATTERN, literal
 from rollout.errors import UNTOUCHED, PreflightFailed
 from rollout.messages import say
 from rollout.output import EMPTY_NAME, NAME_A_FILE
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from datamigrations.job import Job
 
 HEADER = ("source_id", "action", "target")
+_UUID = re.compile(UUID_PATTERN.strip("'"))
 _ACTIONS = ("match", "create", "skip")
 _LISTED = 20
 
@@ -42,6 +44,9 @@ SELECT line, source_id, problem FROM (
     SELECT d.line, d.source_id, CASE
         WHEN w.n IS NULL AND :partly
          AND NOT EXISTS (SELECT FROM rollout.import_converted_users AS c WHERE c.id = d.source_id)
+        THEN NULL
+        WHEN w.n IS NULL AND d.action = 'skip'
+         AND EXISTS (SELECT FROM rollout.import_converted_users AS c WHERE c.id = d.source_id)
         THEN NULL
         WHEN w.n IS NULL THEN {literal(_NO_SOURCE_USER)}
         WHEN d.action = 'match' AND u.id IS NULL THEN {literal(_NO_TARGET)}
@@ -85,7 +90,7 @@ def read(path: Path) -> tuple[str, list[dict[str, str]]]:
             hint=say("The first line: source_id,action,target"),
         )
     for row in rows:
-        row |= {name: row[name].lower() for name in ("source_id", "target") if row[name].count("-") == 4}  # noqa: PLR2004
+        row |= {name: row[name].lower() for name in ("source_id", "target") if _UUID.match(row[name])}
     refuse(list(_of_form(rows)))
     return hashlib.sha256(raw).hexdigest(), rows
 

@@ -12,12 +12,29 @@ from typing import TYPE_CHECKING
 
 from datamigrations import addresses, decisions, quarantine
 from datamigrations.mapping import USERS
+from datamigrations.sqltext import literal
 from rollout.messages import say
 
 if TYPE_CHECKING:
     from datamigrations.job import Job
 
 AMBIGUOUS = "ambiguous_email"
+
+KNOWN = "users.known"
+"""The name under which ``rollout.import_changes`` keeps hashes of the addresses and ids that source users came with.
+
+A run that reads some users only finds by them who somebody new is the same as.
+"""
+
+
+def known_as(people: str) -> str:
+    """Return a query for the hashes (``content``) of the address and of the Feishu id of each of ``people`` (``n``)."""
+    return " UNION ALL ".join(
+        f"SELECT n, hashtextextended({literal(kind)} || {column}, 0) AS content FROM {people}"
+        f" WHERE {column} IS NOT NULL"
+        for kind, column in (("email ", "email_key"), ("feishu ", "open_id"))
+    )
+
 
 _PEOPLE = f"""
 SELECT w.n, w.id AS source_id, w.email, {addresses.key("w.email")} AS email_key,
@@ -85,13 +102,19 @@ SELECT c.n, c.source_id, c.email_key, c.open_id, c.place, coalesce(t.leader, c.p
 FROM rollout.import_newcomers AS c LEFT JOIN rollout.import_twins AS t ON t.n = c.n
 """
 
-_LINKS = """
+_LINKS = f"""
 SELECT l.leader, count(DISTINCT l.user_id) AS users, min(l.user_id::text)::uuid AS user_id
 FROM (
     SELECT g.leader, p.user_id
     FROM rollout.import_groups AS g JOIN rollout.import_people AS p ON p.email_key = g.email_key
     UNION
     SELECT g.leader, p.user_id FROM rollout.import_groups AS g JOIN rollout.import_people AS p ON p.open_id = g.open_id
+    UNION
+    SELECT g.leader, m.user_id
+    FROM rollout.import_groups AS g JOIN ({known_as("rollout.import_groups")}) AS k ON k.n = g.n
+    JOIN rollout.import_changes AS c ON c.table_name = '{KNOWN}' AND c.content = k.content
+    JOIN public.pagtive_user_map AS m ON m.source_id = c.row_key
+    WHERE :partly AND NOT EXISTS (SELECT FROM rollout.import_converted_users AS w WHERE w.id = m.source_id)
 ) AS l
 WHERE l.user_id IS NOT NULL
 GROUP BY l.leader
@@ -186,7 +209,7 @@ def resolve(job: Job) -> None:
     while job.execute(_JOIN_TWINS):
         job.execute(_SHORTEN)
     job.temporary("import_groups", _GROUPS)
-    job.temporary("import_links", _LINKS)
+    job.temporary("import_links", _LINKS, partly=job.options.partly)
     _reject(
         job,
         AMBIGUOUS,

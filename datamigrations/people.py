@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from datamigrations import belongings, quarantine, reconcile, usernames
+from datamigrations.identity import KNOWN, known_as
 from datamigrations.job import KEEP, SOURCE
 from datamigrations.mapping import USERS
+from datamigrations.rules import TRUE
 from datamigrations.sqltext import literal
 
 if TYPE_CHECKING:
@@ -35,9 +37,7 @@ _LISTED = 100
 _STATUS = "CASE w.status WHEN '0' THEN 'INACTIVE' WHEN '1' THEN 'ACTIVE' WHEN '2' THEN 'BANNED' END::public.userstatus"
 _ROLE = "CASE w.role WHEN 'verified' THEN 'user' ELSE w.role END"
 
-_VERIFIED = (
-    "coalesce(w.email_verified ~ '^[0-9]{4,}-' OR lower(w.email_verified) IN ('true', 't', '1', 'infinity'), false)"
-)
+_VERIFIED = f"(lower(w.email_verified) IN ({TRUE}) OR pg_temp.time_value(w.email_verified, 'UTC') IS NOT NULL) IS TRUE"
 
 
 def new_users(source: SourceTable, tenant_id: str) -> dict[str, str]:
@@ -92,7 +92,7 @@ def _tenant(job: Job) -> str:
         code=code,
     )
     if made is not None:
-        belongings.record(job, "tenants", "t.id::text", ("name", "tenant_code"), f"t.id = {literal(made)}::uuid")
+        belongings.record(job, "tenants", "t.id::text", f"t.id = {literal(made)}::uuid")
     return str(made or job.scalar("SELECT id::text FROM public.tenants WHERE tenant_code = :code", code=code))
 
 
@@ -115,9 +115,13 @@ def _create(job: Job, source: SourceTable) -> int:
     job.counts[USERS.name].defaulted = int(
         job.scalar(f"SELECT count(*) FROM {rows} WHERE w.created_at IS NULL OR w.updated_at IS NULL")
     )
-    belongings.record(job, "users", "t.id::text", NEW_USER)
+    belongings.record(job, "users", "t.id::text")
+    written = reconcile.content({column: f"t.{column}" for column in NEW_USER})
     reconcile.same_content(
-        job, USERS.name, f"SELECT {reconcile.content(values)} AS content FROM {rows}", reconcile.recorded(job, "users")
+        job,
+        USERS.name,
+        f"SELECT {reconcile.content(values)} AS content FROM {rows}",
+        f"SELECT {written} AS content FROM rollout.import_names AS m JOIN public.users AS t ON t.id = m.user_id",
     )
     belongings.create(job, source, tenant_id)
     return inserted
@@ -134,6 +138,8 @@ def _plan(job: Job) -> None:
         f" {_choice(job)} END AS action FROM ("
         "SELECT p.n, p.source_id, p.user_id, p.matched_by, p.mapped_by AS map_says, p.updated,"
         " u.updated_at AS old_updated, l.content AS last,"
+        " (l.previous ->> 'updated_at')::timestamptz AS last_updated,"
+        " (l.previous ->> 'source')::timestamptz AS last_source,"
         f" coalesce({_STATUS}, u.status) AS status,"
         f" CASE WHEN {withheld} THEN u.role::text ELSE coalesce({_ROLE}, u.role) END AS role,"
         " coalesce(w.agreed_agreement_version, u.agreed_agreement_version) AS agreed_agreement_version,"
@@ -142,7 +148,7 @@ def _plan(job: Job) -> None:
         f" {withheld} AS withheld, {_ROLE} AS wanted_role"
         " FROM rollout.import_people AS p JOIN rollout.import_converted_users AS w ON w.n = p.n"
         " JOIN public.users AS u ON u.id = p.user_id"
-        f" LEFT JOIN ({reconcile.last(SEEN)}) AS l ON l.row_key = p.user_id::text"
+        f" LEFT JOIN ({reconcile.last(SEEN, 'c.content, c.previous')}) AS l ON l.row_key = p.user_id::text"
         " WHERE p.matched_by IN ('map', 'decision', 'feishu', 'email')) AS q",
     )
     withheld_rows = job.connection.execute(
@@ -165,7 +171,7 @@ def _choice(job: Job) -> str:
     """Return the rest of the CASE for matched users that differ.
 
     One matched for the first time takes over; one that was imported before does where nobody has changed it since, or
-    where the source is newer than that.
+    where the source is newer than that. What a trigger makes of ``updated_at`` when we write is nobody's change.
     """
     if job.options.on_conflict == SOURCE:
         return "ELSE 'update'"
@@ -173,13 +179,13 @@ def _choice(job: Job) -> str:
         return "ELSE 'kept'"
     return (
         "WHEN q.matched_by <> 'map' OR q.updated > q.old_updated THEN 'update'"
-        f" WHEN q.last = {_taken_over('q.old_')} AND (q.updated >= q.old_updated OR q.map_says <> 'created')"
-        " THEN 'update'"
+        f" WHEN q.last = {taken_over('q.old_')} AND (q.updated >= q.old_updated OR q.map_says <> 'created'"
+        " OR q.last_updated = q.old_updated AND q.updated >= q.last_source) THEN 'update'"
         " ELSE 'kept'"
     )
 
 
-def _taken_over(prefix: str) -> str:
+def taken_over(prefix: str) -> str:
     """Return SQL for the hash of what a user takes over; ``prefix`` stands before the columns."""
     return reconcile.content({column: prefix + column for column in TAKEN_OVER})
 
@@ -194,14 +200,14 @@ def _take_over(job: Job) -> int:
     previous = ", ".join(f"'{column}', w.old_{column}" for column in TAKEN_OVER)
     job.execute(
         "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, previous, content)"
-        f" SELECT :run_id, 'users', t.id::text, 'update', jsonb_build_object({previous}), {_taken_over('t.')}"
+        f" SELECT :run_id, 'users', t.id::text, 'update', jsonb_build_object({previous}), {taken_over('t.')}"
         " FROM rollout.import_plan_users AS w JOIN public.users AS t ON t.id = w.user_id WHERE w.action = 'update'",
         run_id=job.run.run_id,
     )
     reconcile.same_content(
         job,
         USERS.name,
-        f"SELECT {_taken_over('w.')} AS content FROM rollout.import_plan_users AS w WHERE w.action = 'update'",
+        f"SELECT {taken_over('w.')} AS content FROM rollout.import_plan_users AS w WHERE w.action = 'update'",
         reconcile.recorded(job, "users", "update"),
     )
     return updated
@@ -222,10 +228,17 @@ def _remember_matches(job: Job) -> None:
         run_id=job.run.run_id,
     )
     job.execute(
-        "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, content)"
-        f" SELECT :run_id, '{SEEN}', t.id::text, 'seen', {_taken_over('t.')}"
+        "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, previous, content)"
+        f" SELECT :run_id, '{SEEN}', t.id::text, 'seen',"
+        f" jsonb_build_object('updated_at', t.updated_at, 'source', p.updated), {taken_over('t.')}"
         " FROM rollout.import_people AS p JOIN public.users AS t ON t.id = p.user_id"
         " LEFT JOIN rollout.import_plan_users AS w ON w.n = p.n"
         " WHERE p.matched_by <> 'merged' AND (p.mapped_by IS NULL OR w.action = 'update')",
+        run_id=job.run.run_id,
+    )
+    job.execute(
+        "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, content)"
+        f" SELECT :run_id, '{KNOWN}', p.source_id, 'seen', k.content FROM rollout.import_people AS p"
+        f" JOIN ({known_as('rollout.import_people')}) AS k ON k.n = p.n WHERE p.mapped_by IS NULL",
         run_id=job.run.run_id,
     )

@@ -200,19 +200,20 @@ def left_open(job: Job) -> int:
 def reopen(connection: Connection, undone: str, run_id: str) -> None:
     """Open again what a run had closed, and close what it had put here itself: run ``run_id`` takes it back.
 
-    A row that a later run has put here anew stays closed: it is listed once.
+    A row that a later run has taken, or has put here anew, stays closed: it is listed once.
     """
     values = {"undone": undone, "run_id": run_id}
-    connection.execute(text("UPDATE rollout.quarantine SET resolved_by = :run_id WHERE run_id = :undone"), values)
     connection.execute(
         text(
             "UPDATE rollout.quarantine AS q SET resolved_by = ("
-            "  SELECT max(n.run_id) FROM rollout.quarantine AS n WHERE n.resolved_by IS NULL"
+            "  SELECT max(CASE WHEN n.run_id = :undone THEN n.resolved_by ELSE n.run_id END)"
+            "  FROM rollout.quarantine AS n WHERE (n.run_id = :undone) = (n.resolved_by IS NOT NULL)"
             "  AND n.table_name = q.table_name AND n.source_key = q.source_key AND n.run_id <> q.run_id)"
             " WHERE q.resolved_by = :undone"
         ),
         values,
     )
+    connection.execute(text("UPDATE rollout.quarantine SET resolved_by = :run_id WHERE run_id = :undone"), values)
 
 
 def _whole_row(source: SourceTable) -> str:

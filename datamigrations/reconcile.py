@@ -40,6 +40,14 @@ def target_content(table: Table) -> str:
     )
 
 
+def whole_content(row: str = "t") -> str:
+    """Return SQL for the 64-bit hash of a whole row, whatever its columns are, but for the time of its last change.
+
+    What is NULL leaves no trace: a column that the table gets later is no edit.
+    """
+    return f"hashtextextended(jsonb_strip_nulls(to_jsonb({row}) - 'updated_at')::text, 0)"
+
+
 def json_columns(table: Table) -> tuple[str, ...]:
     """Return the columns of json: kept as text, which tells json's null from SQL's."""
     return tuple(field.column for field in table.fields if field.kind is Kind.JSON)
@@ -125,11 +133,11 @@ def recorded(job: Job, target: str, action: str = "") -> str:
     )
 
 
-def last(table: str) -> str:
-    """Return a query for what was recorded last for each row of a table (``row_key``, ``content``)."""
+def last(table: str, columns: str = "c.content", condition: str = "true") -> str:
+    """Return a query for what was recorded last (``columns`` of ``c``) for each row (``row_key``) of a table."""
     return (
-        "SELECT DISTINCT ON (c.row_key) c.row_key, c.content FROM rollout.import_changes AS c"
-        f" WHERE c.table_name = {literal(table)} ORDER BY c.row_key, c.id DESC"
+        f"SELECT DISTINCT ON (c.row_key) c.row_key, {columns} FROM rollout.import_changes AS c"
+        f" WHERE c.table_name = {literal(table)} AND {condition} ORDER BY c.row_key, c.id DESC"
     )
 
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from datamigrations.source import SourceTable, Staged
+    from datamigrations.source import SourceTable
+    from datamigrations.staged import Staged
 
 HELPERS_SQL = Path(__file__).parent / "sql" / "helpers.sql"
 
@@ -32,18 +33,22 @@ _INT4 = "BETWEEN -2147483648 AND 2147483647"
 # https://www.postgresql.org/docs/current/datatype-datetime.html
 _TIMES = "BETWEEN '4713-01-03 00:00:00 BC'::timestamp AND '294276-12-29 00:00:00'::timestamp"
 
-_TRUE = "'t', 'true', '1', 'y', 'yes', 'on'"
+TRUE = "'t', 'true', '1', 'y', 'yes', 'on'"
 _FALSE = "'f', 'false', '0', 'n', 'no', 'off'"
 
 _TRIMMED = ("email",)
 
-# PostgreSQL 16 can test input without an exception, and so without a subtransaction for each value.
+# PostgreSQL 16 can test input without an exception, and so without a subtransaction for each value; but what is nested
+# too deep, or too large, raises all the same.
 # https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-VALIDITY
 _SOFT_INPUT = (16,)
 _SOFT_JSON = """
-CREATE OR REPLACE FUNCTION pg_temp.json_value(text) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$
+ALTER FUNCTION pg_temp.json_value(text) RENAME TO any_json_value;
+CREATE FUNCTION pg_temp.json_value(text) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
-    IF pg_input_is_valid($1, 'jsonb') THEN
+    IF octet_length($1) > 1000 THEN
+        RETURN pg_temp.any_json_value($1);
+    ELSIF pg_input_is_valid($1, 'jsonb') THEN
         RETURN $1::jsonb;
     END IF;
     RETURN NULL;
@@ -164,7 +169,7 @@ def conversion(field: Field, staged: Staged, zone: str) -> str:
         Kind.KEY: f"CASE WHEN {text} ~ {UUID_PATTERN} THEN lower({text}) ELSE {text} END",
         Kind.UUID: f"CASE WHEN {text} ~ {UUID_PATTERN} THEN {text}::uuid END",
         Kind.INTEGER: f"CASE WHEN {text} ~ {_INTEGER} AND {text}::bigint {_INT4} THEN {text}::integer END",
-        Kind.BOOLEAN: f"CASE WHEN lower(btrim({text})) IN ({_TRUE}) THEN true"
+        Kind.BOOLEAN: f"CASE WHEN lower(btrim({text})) IN ({TRUE}) THEN true"
         f" WHEN lower(btrim({text})) IN ({_FALSE}) THEN false END",
         Kind.TIME: f"pg_temp.time_value({text}, {literal(zone)})",
         Kind.JSON: f"pg_temp.json_value({text})",

@@ -1,7 +1,6 @@
 """The source database: what it has, one read-only snapshot of it, and the rows as COPY sends them.
 
-Types differ between installations. Each column is staged as the type that loses nothing (``Staged``), so that one code
-path serves all of them; what does not fit is found later, by rules, and never by an error here.
+Types differ between installations; how each column is staged is said in ``staged``.
 """
 
 from __future__ import annotations
@@ -16,9 +15,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from datamigrations import pipe
-from datamigrations.mapping import DETAILS, PROJECTS, TABLES, USERS, Kind
-from datamigrations.sqltext import literal
-from rollout.database import engine_for, quote, raw_connection
+from datamigrations.mapping import DETAILS, PROJECTS, TABLES, USERS
+from datamigrations.sqltext import UUID_PATTERN, literal
+from datamigrations.staged import Staged, staged
+from rollout.database import engine_for, identifier, quote, raw_connection
 from rollout.errors import ConfigurationError, PreflightFailed
 from rollout.fingerprint import pin_settings
 from rollout.messages import say
@@ -30,18 +30,21 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    from datamigrations.mapping import Field, Table
+    from datamigrations.mapping import Table
     from rollout.settings import Settings
 
 _COLUMNS = """
 SELECT c.oid, c.relname, n.nspname, c.relkind, c.reltuples::bigint AS rows, a.attname,
-       CASE WHEN t.typtype = 'd' THEN b.typname ELSE t.typname END AS type,
+       (WITH RECURSIVE base AS (
+            SELECT t.typname, t.typtype, t.typbasetype
+            UNION ALL
+            SELECT b.typname, b.typtype, b.typbasetype FROM base JOIN pg_catalog.pg_type b ON b.oid = base.typbasetype
+        ) SELECT typname FROM base WHERE typtype <> 'd') AS type,
        has_column_privilege(c.oid, a.attnum, 'SELECT') AS readable
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype
 WHERE c.relname = ANY(:names) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
   AND pg_catalog.pg_table_is_visible(c.oid) AND n.nspname <> 'pg_catalog'
 ORDER BY c.relname, a.attnum
@@ -54,14 +57,6 @@ _SHORTLY = 1.0
 """Seconds that another session of a snapshot waits for a lock that the snapshot has already."""
 
 _OPTIONS = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-
-
-@dataclass(frozen=True)
-class Staged:
-    """How one source column is staged: ``type`` of the staging column, ``expression`` on the source that yields it."""
-
-    type: str
-    expression: str
 
 
 @dataclass(frozen=True)
@@ -90,36 +85,6 @@ class SourceTable:
     def has(self, name: str) -> bool:
         """Tell whether the source has this (optional) column."""
         return name in self.columns
-
-
-def staged(field: Field, source_type: str, *, ascii_only: bool = False) -> Staged:
-    """Choose how a column of ``source_type`` (pg_type.typname) is staged.
-
-    ``ascii_only``: the source is SQL_ASCII, which checks nothing; text is staged as the bytes it is.
-    """
-    column = "s." + quote(field.name)
-    native = {
-        Kind.KEY: {"uuid": ("uuid", column)},
-        Kind.UUID: {"uuid": ("uuid", column)},
-        Kind.INTEGER: dict.fromkeys(("int2", "int4", "int8"), ("bigint", f"{column}::bigint")),
-        Kind.BOOLEAN: {"bool": ("boolean", column)},
-        Kind.TIME: {
-            "timestamp": ("timestamp", column),
-            "timestamptz": ("timestamptz", column),
-            "date": ("timestamp", f"{column}::timestamp"),
-        },
-        Kind.JSON: {"jsonb": ("jsonb", column)},
-    }.get(field.kind, {})
-    expression = f"{column}::text"
-    if field.kind is Kind.JSON and source_type.startswith("_"):
-        if source_type == "_json":
-            expression = f"to_json({column})::text"
-        else:
-            native = {source_type: ("jsonb", f"to_jsonb({column})")}
-            expression = f"to_jsonb({column})::text"
-    if ascii_only and (source_type not in native or field.kind is Kind.JSON):
-        return Staged("bytea", f"convert_to({expression}, 'SQL_ASCII')")
-    return Staged(*native[source_type]) if source_type in native else Staged("text", expression)
 
 
 class Source:
@@ -182,12 +147,17 @@ class Source:
         oldest = f"SELECT * FROM {users} AS u ORDER BY u.created_at, u.id::text LIMIT {int(self.limit_users)}"
         if table is USERS:
             return f"({oldest})"
-        theirs = f"SELECT o.id::text FROM ({oldest}) AS o"
+        theirs = f"SELECT {_as_key('o.id')} FROM ({oldest}) AS o"
         if table is DETAILS:
             projects = self.tables[PROJECTS.name].relation
-            owned = f"SELECT p.id::text FROM {projects} AS p WHERE p.user_id::text IN ({theirs})"
-            return f"(SELECT * FROM {relation} AS d WHERE d.project_id::text IN ({owned}))"
-        return f"(SELECT * FROM {relation} AS d WHERE d.{quote(table.user or '')}::text IN ({theirs}))"
+            owned = f"SELECT {_as_key('p.id')} FROM {projects} AS p WHERE {_as_key('p.user_id')} IN ({theirs})"
+            return f"(SELECT * FROM {relation} AS d WHERE {_as_key('d.project_id')} IN ({owned}))"
+        return f"(SELECT * FROM {relation} AS d WHERE {_as_key('d.' + quote(table.user or ''))} IN ({theirs}))"
+
+
+def _as_key(column: str) -> str:
+    """Return SQL for an id as the import compares it: a uuid in small letters, whatever its type."""
+    return f"CASE WHEN {column}::text ~ {UUID_PATTERN} THEN lower({column}::text) ELSE {column}::text END"
 
 
 @contextmanager
@@ -219,13 +189,14 @@ def snapshot(settings: Settings, *, limit_users: int | None = None) -> Iterator[
         relations = _relations(fresh)
         fresh.rollback()
         connection = fresh.execution_options(**_OPTIONS)
+        pipe.take_time(connection)  # before the lock: how long to wait for that is ours to say
         _lock(connection, relations, settings.lock_timeout)
         _pin(connection)
         yield Source(connection, _discover(connection), limit_users, relations)
 
 
 def _relations(connection: Connection) -> dict[str, str]:
-    """Return the tables of the import that can be locked: name → qualified name."""
+    """Return the tables of the import that can be locked: name → qualified name, as ``exec_driver_sql`` takes it."""
     rows = connection.execute(text(_COLUMNS), {"names": [table.source for table in TABLES]})
     return {row.relname: quote(row.nspname, row.relname) for row in rows if row.relkind in _LOCKABLE and row.readable}
 
@@ -238,8 +209,7 @@ def _lock(connection: Connection, relations: dict[str, str], lock_timeout: float
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(lock_timeout * 1000)}")
     if relations:
         try:
-            listed = ", ".join(relations.values()).replace("%", "%%")
-            connection.exec_driver_sql(f"LOCK TABLE {listed} IN ACCESS SHARE MODE")
+            connection.exec_driver_sql(f"LOCK TABLE {', '.join(relations.values())} IN ACCESS SHARE MODE")
         except DBAPIError as error:
             raise pipe.unreadable(", ".join(relations), error) from error
 
@@ -279,7 +249,7 @@ def _discover(connection: Connection) -> dict[str, SourceTable]:
         first = next(iter(found.values()))
         tables[table.name] = SourceTable(
             table=table,
-            relation=quote(first.nspname, first.relname),
+            relation=identifier(first.nspname, first.relname),
             columns={
                 name: staged(field, found[name].type, ascii_only=encoding == "SQL_ASCII")
                 for name, field in wanted.items()

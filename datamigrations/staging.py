@@ -23,8 +23,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from datamigrations import rules
 from datamigrations.pipe import Pipe, compress_by_lz4, copy_in, copy_out, hang_up, session, take_time, unreadable
-from rollout.database import first_line, quote, raw_connection
-from rollout.errors import UNTOUCHED, MigrationFailed, RolloutError
+from rollout.database import first_line, quote, raw_connection, sqlstate
+from rollout.errors import UNTOUCHED, MigrationFailed, PreflightFailed, RolloutError
+from rollout.memory import GRANT_MEMORY, INSUFFICIENT_PRIVILEGE
 from rollout.messages import say
 
 if TYPE_CHECKING:
@@ -231,6 +232,8 @@ def _pass_on(
 
 def _not_staged(part: Part, error: DBAPIError | psycopg2.Error) -> RolloutError:
     """Return the error for a target that did not take the rows."""
+    if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
+        return PreflightFailed(say("a right is missing: {reason}", reason=first_line(error)), hint=GRANT_MEMORY)
     return MigrationFailed(
         say("the rows of {table} could not be staged: {reason}", table=part.name, reason=first_line(error)),
         hint=say("Nothing was changed; mend what the server names, then run this again."),

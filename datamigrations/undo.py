@@ -13,14 +13,13 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from datamigrations import job as jobs
-from datamigrations import quarantine, reconcile
-from datamigrations.belongings import BELONGINGS
-from datamigrations.mapping import TABLES, USERS
-from datamigrations.people import NEW_USER, SEEN, TAKEN_OVER
+from datamigrations import quarantine, reconcile, written
+from datamigrations.identity import KNOWN
+from datamigrations.people import SEEN, taken_over
 from datamigrations.quarantine import COMMAND
 from datamigrations.sqltext import literal
 from rollout import memory
-from rollout.database import first_line, quote
+from rollout.database import first_line, in_text, quote
 from rollout.errors import UNTOUCHED, RollbackFailed
 from rollout.messages import say
 from rollout.report import write_report
@@ -33,31 +32,6 @@ if TYPE_CHECKING:
     from rollout.run import Run
     from rollout.settings import Settings
 
-_BY_USER = ("profiles", "workspace_mappings", "user_credits")
-
-# Children before parents.
-_ORDER = (
-    *(table.target for table in reversed(TABLES[1:])),
-    *reversed(BELONGINGS),
-    "pagtive_user_map",
-    "users",
-    "tenants",
-)
-
-_CONTENTS = {
-    **{table.target: reconcile.target_content(table) for table in TABLES[1:]},
-    **{name: reconcile.content({column: f"t.{column}" for column in columns}) for name, columns in BELONGINGS.items()},
-    "users": reconcile.content({column: f"t.{column}" for column in NEW_USER}),
-    "pagtive_user_map": reconcile.content({"user_id": "t.user_id", "matched_by": "t.matched_by"}),
-    "tenants": reconcile.content({"name": "t.name", "tenant_code": "t.tenant_code"}),
-}
-_UPDATED = {
-    **{table.target: (_CONTENTS[table.target], [f.column for f in table.fields]) for table in TABLES[1:]},
-    "users": (reconcile.content({column: f"t.{column}" for column in TAKEN_OVER}), list(TAKEN_OVER)),
-}
-_JSON = {table.target: reconcile.json_columns(table) for table in TABLES[1:]}
-_TOUCHED = {table.target: table.updated for table in TABLES if table is not USERS and table.updated}
-
 # A row that somebody deleted, and a later import brought again as it was, is that import's.
 _WRITTEN_LATER = """
 EXISTS (SELECT FROM rollout.import_changes AS o WHERE o.table_name = c.table_name AND o.row_key = c.row_key
@@ -65,15 +39,17 @@ EXISTS (SELECT FROM rollout.import_changes AS o WHERE o.table_name = c.table_nam
 """
 
 _FOREIGN_KEYS = """
-SELECT c.conrelid::regclass::text AS child, n.nspname = 'public' AS ours, k.relname AS name, a.attname AS column,
-       p.relname AS parent, b.attname AS key
+SELECT c.conrelid::regclass::text AS child, n.nspname = 'public' AS ours, k.relname AS name, p.relname AS parent,
+       array_agg(a.attname::text ORDER BY o.place) AS columns, array_agg(b.attname::text ORDER BY o.place) AS keys
 FROM pg_constraint AS c
 JOIN pg_class AS k ON k.oid = c.conrelid JOIN pg_namespace AS n ON n.oid = k.relnamespace
 JOIN pg_class AS p ON p.oid = c.confrelid
-JOIN pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
-JOIN pg_attribute AS b ON b.attrelid = c.confrelid AND b.attnum = c.confkey[1]
+CROSS JOIN LATERAL unnest(c.conkey, c.confkey) WITH ORDINALITY AS o (child, parent, place)
+JOIN pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = o.child
+JOIN pg_attribute AS b ON b.attrelid = c.confrelid AND b.attnum = o.parent
 WHERE c.contype = 'f' AND c.conparentid = 0 AND p.relnamespace = 'public'::regnamespace AND p.relname = ANY(:parents)
-ORDER BY 1, 4
+GROUP BY c.oid, c.conrelid, n.nspname, k.relname, p.relname
+ORDER BY 1, c.oid
 """
 
 
@@ -98,7 +74,7 @@ def undo_run(settings: Settings, run: Run, run_id: str, *, discard_edits: bool =
                         _refuse_edits(edited)
                     undo.refuse_dependents()
                 with run.step("undo") as step:
-                    run.result["tables"] = undo.take_back()
+                    run.result["tables"] = undo.take_back(run.run_id)
                     quarantine.reopen(connection, run_id, run.run_id)
                     step.detail = say("{tables} tables", tables=len(tables))
             if edited:
@@ -114,17 +90,27 @@ def _check_run(own: Connection, run_id: str) -> None:
     """Check that there is such an import, that it was committed, and that it has not been taken back."""
     row = own.execute(text("SELECT command, ok FROM rollout.runs WHERE run_id = :id"), {"id": run_id}).one_or_none()
     # A run that was killed after COMMIT has no outcome, but what it wrote is there.
-    written = bool(_tables(own, run_id))
-    if row is None or row.command != COMMAND or not (row.ok or written):
+    tables = _tables(own, run_id)
+    if row is None or row.command != COMMAND or not (row.ok or tables):
         raise RollbackFailed(
             say("there is no import {run_id} that was committed", run_id=run_id),
             hint=say("`tool history` lists the runs."),
             database=UNTOUCHED,
         )
-    if not written:
+    if not tables:
         raise RollbackFailed(
             say("import {run_id} wrote nothing, or was taken back already", run_id=run_id),
             hint=say("`tool history` lists the runs."),
+            database=UNTOUCHED,
+        )
+    gone = own.execute(
+        text("SELECT name FROM unnest(CAST(:names AS text[])) AS name WHERE to_regclass('public.' || name) IS NULL"),
+        {"names": sorted(tables)},
+    ).scalars()
+    if listed := ", ".join(gone):
+        raise RollbackFailed(
+            say("what import {run_id} wrote is no longer there: {tables}", run_id=run_id, tables=listed),
+            hint=say("After a rollback, `tool migrate` brings it back from the shelf; then undo the import."),
             database=UNTOUCHED,
         )
 
@@ -132,21 +118,10 @@ def _check_run(own: Connection, run_id: str) -> None:
 def _tables(own: Connection, run_id: str) -> set[str]:
     """Return the tables that a run wrote."""
     rows = own.execute(
-        text("SELECT DISTINCT table_name FROM rollout.import_changes WHERE run_id = :id AND table_name <> :seen"),
-        {"id": run_id, "seen": SEEN},
+        text("SELECT DISTINCT table_name FROM rollout.import_changes WHERE run_id = :id AND table_name <> ALL(:notes)"),
+        {"id": run_id, "notes": [SEEN, KNOWN]},
     )
     return set(rows.scalars())
-
-
-def _key(table: str, alias: str = "t") -> str:
-    """Return SQL for a row's key as ``import_changes`` has it."""
-    if table == "user_roles":
-        return f"{alias}.user_id::text || ',' || {alias}.role_id"
-    return (
-        f"{alias}.source_id"
-        if table == "pagtive_user_map"
-        else f"{alias}.{'user_id' if table in _BY_USER else 'id'}::text"
-    )
 
 
 class Undo:
@@ -156,7 +131,7 @@ class Undo:
         """Keep what it is about."""
         self.connection = connection
         self.run_id = run_id
-        self.tables = [name for name in _ORDER if name in tables]
+        self.tables = [name for name in written.ORDER if name in tables]
 
     def _count(self, sql: str) -> int:
         return int(self.connection.execute(text(sql)).scalar_one())
@@ -167,8 +142,8 @@ class Undo:
     def _changed(self, table: str, action: str, alias: str = "t") -> str:
         """Return FROM and WHERE for the rows (``t``) that the run inserted or updated (``c``)."""
         return (
-            f"rollout.import_changes AS c JOIN public.{quote(table)} AS {alias} ON {_key(table, alias)} = c.row_key"
-            f" WHERE {self._of_run(table, action)}"
+            f"rollout.import_changes AS c JOIN public.{quote(table)} AS {alias}"
+            f" ON {written.key(table, alias)} = c.row_key WHERE {self._of_run(table, action)}"
         )
 
     def _of_run(self, table: str, action: str) -> str:
@@ -180,13 +155,12 @@ class Undo:
         """Count the rows of each table that were edited since the run, or written by a later one."""
         counts = {}
         for table in self.tables:
-            contents = {"insert": _CONTENTS[table]} | ({"update": _UPDATED[table][0]} if table in _UPDATED else {})
+            edits = {"insert": f"({written.CONTENTS[table]} <> c.content OR {written.LEFT_EMPTY.get(table, 'false')})"}
+            if table in written.UPDATED:
+                edits["update"] = f"{written.UPDATED[table][0]} <> c.content"
             counts[table] = sum(
-                self._count(
-                    f"SELECT count(*) FROM {self._changed(table, action)}"
-                    f" AND ({content} IS DISTINCT FROM c.content OR {_WRITTEN_LATER})"
-                )
-                for action, content in contents.items()
+                self._count(f"SELECT count(*) FROM {self._changed(table, action)} AND ({edit} OR {_WRITTEN_LATER})")
+                for action, edit in edits.items()
             )
         return {table: rows for table, rows in counts.items() if rows}
 
@@ -203,21 +177,24 @@ class Undo:
     def _dependents(self) -> Iterator[tuple[str, int]]:
         """Yield the tables that refer to ours, and how many of their rows would be taken along."""
         for key in self.connection.execute(text(_FOREIGN_KEYS), {"parents": self.tables}).all():
-            gone = f"SELECT p.{quote(key.key)} FROM {self._changed(key.parent, 'insert', 'p')}"
-            rows = f"SELECT count(*) FROM {key.child} AS t WHERE t.{quote(key.column)} IN ({gone})"
-            if key.ours and key.name in _ORDER:
+            gone = f"SELECT {_columns('p', key.keys)} FROM {self._changed(key.parent, 'insert', 'p')}"
+            rows = f"SELECT count(*) FROM {key.child} AS t WHERE ({_columns('t', key.columns)}) IN ({gone})"
+            if key.ours and key.name in written.ORDER:
                 # What the run updated goes back to what it referred to before, and that is older than the run.
                 mine = " OR ".join(self._of_run(key.name, action) for action in ("insert", "update"))
                 ours = f"SELECT c.row_key FROM rollout.import_changes AS c WHERE {mine}"
-                rows += f" AND {_key(key.name)} NOT IN ({ours})"
+                rows += f" AND {written.key(key.name)} NOT IN ({ours})"
             yield key.child, self._count(rows)
 
-    def take_back(self) -> dict[str, dict[str, int]]:
-        """Restore what was updated and delete what was inserted; return how many rows of each table."""
+    def take_back(self, undo_id: str) -> dict[str, dict[str, int]]:
+        """Restore what was updated and delete what was inserted; return how many rows of each table.
+
+        ``undo_id``: the run that does it.
+        """
         counts = {}
         for table in self.tables:
             try:
-                restored = self._restore(table) if table in _UPDATED else 0
+                restored = self._restore(table) if table in written.UPDATED else 0
             except IntegrityError as error:
                 raise RollbackFailed(
                     say(
@@ -229,17 +206,18 @@ class Undo:
                 ) from error
             deleted = self._execute(
                 f"DELETE FROM public.{quote(table)} AS t USING rollout.import_changes AS c"
-                f" WHERE {_key(table)} = c.row_key AND {self._of_run(table, 'insert')}"
+                f" WHERE {written.key(table)} = c.row_key AND {self._of_run(table, 'insert')}"
             )
             counts[table] = {"deleted": deleted, "restored": restored}
         for table in self.tables:
             self._prove(table)
+        self._note_restored_users(undo_id)
         self._execute(f"DELETE FROM rollout.import_changes WHERE run_id = {literal(self.run_id)}")
         return counts
 
     def _restore(self, table: str) -> int:
         """Give updated rows back what they had; return how many."""
-        updated = _TOUCHED.get(table)
+        updated = written.TOUCHED.get(table)
         if updated:
             # Our trigger takes an update that leaves updated_at as it is for one that does not say when.
             self._execute(
@@ -247,8 +225,8 @@ class Undo:
                 f" FROM (SELECT t.id FROM {self._changed(table, 'update')}"
                 f" AND (c.previous ->> '{updated}')::timestamptz = t.{updated}) AS q WHERE q.id = u.id"
             )
-        values = {column: f"q.{quote(column)}" for column in _UPDATED[table][1]}
-        values |= {column: f"(q.previous ->> {literal(column)})::jsonb" for column in _JSON.get(table, ())}
+        values = {column: f"q.{quote(column)}" for column in written.UPDATED[table][1]}
+        values |= {column: f"(q.previous ->> {literal(column)})::jsonb" for column in written.JSON.get(table, ())}
         settings = ", ".join(f"{quote(column)} = {value}" for column, value in values.items())
         before = f"jsonb_populate_record(NULL::public.{table}, c.previous)"
         changed = self._changed(table, "update").replace(" WHERE ", f" CROSS JOIN LATERAL {before} AS o WHERE ", 1)
@@ -258,11 +236,24 @@ class Undo:
             " WHERE q.row_id = u.id"
         )
 
+    def _note_restored_users(self, undo_id: str) -> None:
+        """Note what users look like again, as an import does: a trigger's new ``updated_at`` is nobody's edit."""
+        seen = reconcile.last(SEEN, "c.content, c.previous", f"c.run_id <> {literal(self.run_id)}")
+        self._execute(
+            "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, previous, content)"
+            f" SELECT {literal(undo_id)}, {literal(SEEN)}, t.id::text, 'seen',"
+            " jsonb_build_object('updated_at', t.updated_at, 'source', l.previous -> 'source'), l.content"
+            f" FROM ({seen}) AS l JOIN public.users AS t ON t.id::text = l.row_key AND l.content = {taken_over('t.')}"
+            " WHERE EXISTS (SELECT FROM rollout.import_changes AS c"
+            f" WHERE c.row_key = l.row_key AND {self._of_run('users', 'update')})"
+        )
+
     def _prove(self, table: str) -> None:
         """Check that nothing inserted is left, and that what was updated is what it was; raise ``RollbackFailed``."""
         wrong = self._count(f"SELECT count(*) FROM {self._changed(table, 'insert')}")
-        if table in _UPDATED:
-            now = f"(SELECT to_jsonb(o) FROM (SELECT {_columns('t', _UPDATED[table][1], _JSON.get(table, ()))}) AS o)"
+        if table in written.UPDATED:
+            columns = _columns("t", written.UPDATED[table][1], written.JSON.get(table, ()))
+            now = f"(SELECT to_jsonb(o) FROM (SELECT {columns}) AS o)"
             wrong += self._count(f"SELECT count(*) FROM {self._changed(table, 'update')} AND {now} <> c.previous")
         if wrong:
             raise RollbackFailed(
@@ -283,7 +274,7 @@ def _refuse_edits(edited: dict[str, int]) -> NoReturn:
 def _columns(alias: str, columns: Iterable[str], as_text: Iterable[str] = ()) -> str:
     """Return columns for a SELECT; those of json as the text that ``import_changes`` keeps of them."""
     texts = set(as_text)
-    listed = (f"{alias}.{quote(column)}{'::text' if column in texts else ''}" for column in columns)
+    listed = (f"{alias}.{in_text(column)}{'::text' if column in texts else ''}" for column in columns)
     return ", ".join(listed)
 
 

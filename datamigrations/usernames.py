@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from datamigrations.sqltext import BLANKS
+
 if TYPE_CHECKING:
     from datamigrations.job import Job
 
 # What a username is made of; ``stem`` is what a number is put behind, so that both together fit the column.
-_NAMES = """
+_NAMES = f"""
 SELECT q.*, left(q.base, 240) AS stem,
        CASE WHEN row_number() OVER (PARTITION BY q.base ORDER BY q.place) = 1
              AND NOT EXISTS (SELECT FROM public.users AS u WHERE u.username = q.base)
             THEN q.base END AS username
 FROM (
     SELECT p.n, p.user_id, row_number() OVER (ORDER BY p.created_at, p.source_id) AS place,
-           CASE WHEN btrim(w.username) <> '' THEN w.username
+           CASE WHEN btrim(w.username, {BLANKS}) <> '' THEN w.username
                 WHEN split_part(p.email, '@', 1) <> '' THEN split_part(p.email, '@', 1)
                 ELSE 'user_' || left(p.source_id, 8) END AS base
     FROM rollout.import_people AS p JOIN rollout.import_converted_users AS w ON w.n = p.n

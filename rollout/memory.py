@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 READ_ONLY, INSUFFICIENT_PRIVILEGE = "25006", "42501"
 
+GRANT_MEMORY = say("As its owner: GRANT ALL ON SCHEMA rollout, and ALL ON ALL TABLES IN SCHEMA rollout, to this user.")
+"""The hint for a role that has no rights in our schema."""
+
 SCHEMA_SQL = Path(__file__).parent / "sql" / "rollout_schema.sql"
 
 
@@ -167,10 +170,7 @@ def _begin(own: Connection, run: Run) -> None:
             {"run_id": run.run_id, "command": run.command, "started_at": run.started_at},
         )
     except DBAPIError as error:
-        hint = say(
-            "As its owner: GRANT USAGE ON SCHEMA rollout, and ALL ON ALL TABLES IN SCHEMA rollout, to this user."
-        )
-        raise _unusable(error, hint) from error
+        raise _unusable(error, GRANT_MEMORY) from error
     run.recorded = True
 
 
