@@ -190,10 +190,10 @@ def copy(source: Source, part: Part, there: psycopg2.extensions.connection, engi
     part.begun = time.monotonic()
     rows = 0
     with session(engine) as here:
-        here.exec_driver_sql("SET LOCAL client_min_messages = error")  # see ``copy_in``
-        take_time(here)
-        compress_by_lz4(here)
         try:
+            here.exec_driver_sql("SET LOCAL client_min_messages = error")  # see ``copy_in``
+            take_time(here)
+            compress_by_lz4(here)
             for statement in part.definition:
                 here.exec_driver_sql(statement)
             for condition, pipe in zip(part.conditions, part.pipes, strict=True):

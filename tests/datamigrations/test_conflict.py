@@ -302,3 +302,34 @@ def test_other_peoples_triggers_fire_and_stay(settings, source, target):
     assert sorted(target.run("SELECT what, who::text FROM public.seen")) == [("INSERT", created), ("UPDATE", user)]
     assert target.run("SELECT DISTINCT tgenabled FROM pg_trigger WHERE tgname IN ('see', 'see_new')") == [("O",)]
     assert figures(imported(settings), "users") == {"read": 2, "unchanged": 2}
+
+
+TAKES = "SELECT status::text, role::text FROM users WHERE registration_source = 'pagtive'"
+
+
+def test_a_trigger_that_moves_the_time_is_nobodys_change(settings, source, target):
+    """What the source changed between its snapshot and our write is brought by the next import."""
+    source.user(1)
+    imported(settings)
+    source.run("UPDATE users SET status = 0, updated_at = '2024-06-01'")
+    assert figures(imported(settings), "users") == {"read": 1, "updated": 1}
+    assert target.one("SELECT updated_at > '2025-01-01' FROM users WHERE registration_source = 'pagtive'")
+    source.run("UPDATE users SET status = 2, updated_at = '2024-06-02'")
+    assert figures(imported(settings), "users") == {"read": 1, "updated": 1}
+    assert target.run(TAKES) == [("BANNED", "user")]
+    target.run("UPDATE users SET phone_number = '13800000000' WHERE registration_source = 'pagtive'")
+    source.run("UPDATE users SET status = 1, updated_at = '2024-06-03'")
+    run = imported(settings)
+    assert run.result["kept"] == {"users": 1}
+    assert target.run(TAKES) == [("BANNED", "user")]
+
+
+def test_a_withheld_role_can_be_allowed_later(settings, source, target):
+    """Although the import that withheld it has written the row."""
+    source.user(1)
+    imported(settings)
+    source.run("UPDATE users SET role = 'admin', status = 0, updated_at = '2024-06-01'")
+    imported(settings)
+    assert target.run(TAKES) == [("INACTIVE", "user")]
+    imported(settings, allow_role_escalation=True)
+    assert target.run(TAKES) == [("INACTIVE", "admin")]

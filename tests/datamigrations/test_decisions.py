@@ -112,3 +112,22 @@ def test_what_spreadsheets_write(tmp_path):
     file = tmp_path / "decisions.csv"
     file.write_bytes(b"\xef\xbb\xbfaction;source_id;target\r\nskip;a;\r\n")
     assert read(file)[1] == [{"line": "2", "action": "skip", "source_id": "a", "target": ""}]
+
+
+@pytest.mark.parametrize("source_server", ["text"], indirect=True)
+def test_only_a_uuid_is_read_in_small_letters(settings, source, tmp_path):
+    """An id that is some other text with four dashes is what it is; a uuid is the same however it is written."""
+    source.user(1, id="V1-StGX-R8_Z5-jdHi6B-myT")
+    source.user(0xABC)
+    path = tmp_path / "d.csv"
+    path.write_text(f"source_id,action,target\nV1-StGX-R8_Z5-jdHi6B-myT,skip,\n{uid(0xABC).upper()},skip,\n", "utf-8")
+    _, decided = read(path)
+    assert figures(imported(settings, decisions=decided), "users") == {"read": 2, "quarantined": 2}
+
+
+def test_to_skip_somebody_who_does_not_fit(settings, source):
+    """There is nothing to be done with that user, which is what was decided."""
+    source.user(1, status=9)
+    source.user(2)
+    run = imported(settings, decisions=rows((uid(1), "skip", "")))
+    assert figures(run, "users") == {"read": 2, "inserted": 1, "quarantined": 1}

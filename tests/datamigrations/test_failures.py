@@ -217,6 +217,53 @@ def test_a_role_that_may_not_read(settings, source, source_server, postgres):
         execute(postgres.server, f"DROP ROLE {role}")
 
 
+def test_a_role_that_may_not_make_the_staging_tables(settings, target, target_server, source, postgres):
+    """A missing right is no failed import; what the hint says is enough."""
+    source.user(1)
+    imported(settings)
+    role = f"importer_{target_server.database}"
+    execute(postgres.server, f"CREATE ROLE {role} LOGIN PASSWORD 'importer'")
+    try:
+        target.run(f"GRANT USAGE ON SCHEMA rollout TO {role}")
+        for schema in ("public", "rollout"):
+            target.run(f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {role}")
+            target.run(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA {schema} TO {role}")
+        theirs = Server("DATABASE_URL", {**target_server.parameters, "user": role, "password": "importer"})
+        settings = replace(settings, target=theirs)
+        source.user(2)
+        run = attempt_import(settings)
+        assert "permission denied for schema rollout" in refused(run, 6)
+        assert "GRANT ALL ON SCHEMA rollout" in run.error.hint
+        target.run(f"GRANT ALL ON SCHEMA rollout TO {role}")
+        run = attempt_import(settings)
+        assert run.exit_code == 0, run.error
+    finally:
+        execute(target_server, f"DROP OWNED BY {role}")
+        execute(postgres.server, f"DROP ROLE {role}")
+
+
+def test_a_limit_of_the_source_on_statements(settings, source, source_server):
+    """Is not what a wait for a lock ends with: that is ours, and told as a lock."""
+    some_rows(source)
+    source.run(f'ALTER DATABASE "{source_server.database}" SET statement_timeout = 200')
+    with psycopg2.connect(**source_server.parameters) as other, other.cursor() as cursor:
+        cursor.execute("LOCK TABLE users")
+        begin = time.monotonic()
+        refused(attempt_import(replace(settings, lock_timeout=1.0)), 5)
+        assert time.monotonic() - begin >= 1.0
+    other.close()
+
+
+def test_a_source_in_a_schema_with_an_odd_name(settings, source, source_server):
+    """A percent sign, and what else has to be quoted."""
+    some_rows(source)
+    source.run('CREATE SCHEMA "a%b ""c"')
+    for table in ("users", "projects", "project_details", "llmlog", "invitation_codes"):
+        source.run(f'ALTER TABLE {table} SET SCHEMA "a%b ""c"')
+    source.run(f'ALTER DATABASE "{source_server.database}" SET search_path = "a%b ""c"')
+    assert figures(imported(settings), "project_details") == {"read": 1, "inserted": 1}
+
+
 def test_rows_that_a_policy_hides(settings, source, source_server, postgres):
     """A source whose row security would leave rows out is an error, not a smaller source."""
     role = f"filtered_{source_server.database}"

@@ -371,3 +371,54 @@ def test_feishu_users_that_were_not_upgraded_are_pointed_out(settings, source, t
     source.user(1, username="ou_waiting")
     run = attempt_import(settings, dry_run=True)
     assert run.result["feishu_not_upgraded"] == 1
+
+
+def test_a_long_address_in_other_letters(settings, source):
+    """One that no index entry could hold is quarantined like any other that is too long; the rest comes in."""
+    source.user(1, email="".join(chr(0x4E00 + number * 7919 % 20_000) for number in range(900)))
+    source.user(2)
+    run = imported(settings)
+    assert figures(run, "users") == {"read": 2, "inserted": 1, "quarantined": 1}
+    assert run.result["reasons"] == {"too_long": 1}
+
+
+@pytest.mark.parametrize("blank", [" ", "\t", "\u3000", "\u00a0"])
+def test_a_username_of_blanks_is_none(settings, source, target, blank):
+    """The e-mail address gives the name then."""
+    source.user(1, username=blank, email="wang@example.com")
+    imported(settings)
+    assert target.run(NEW_NAMES) == [(1, "wang")]
+
+
+def test_a_retried_twin_of_somebody_who_was_merged(settings, source, target):
+    """A run that reads only some users knows by what address those of earlier runs came, who are not read again."""
+    target_user = target.lawsker_user(1, email="boss@x.com")
+    known = source.user(1, email="a@x.com")
+    source.user(2, email="A@x.com", status=9)
+    imported(settings, decisions=[{"line": "2", "source_id": known, "action": "match", "target": target_user}])
+    source.run("UPDATE users SET status = 1")
+    run = imported(settings, retry_rejects=True)
+    assert figures(run, "users") == {"read": 1, "merged": 1}
+    assert user_of(target, uid(2)) == target_user
+
+
+def test_a_retried_twin_by_the_second_address_of_a_person(settings, source, target):
+    """Of two who were one by their Feishu id, the second one's address finds them too."""
+    source.user(1, username="ou_1", email="a@x.com")
+    source.user(2, username="ou_1", email="b@x.com")
+    source.user(3, email="b@x.com", status=9)
+    imported(settings)
+    source.run("UPDATE users SET status = 1")
+    imported(settings, retry_rejects=True)
+    assert target.matched() == {uid(1): "created", uid(2): "merged", uid(3): "merged"}
+    assert user_of(target, uid(3)) == user_of(target, uid(1))
+
+
+def test_a_twin_among_the_oldest_users(settings, source, target):
+    """An older twin of somebody whose address the target has changed since: one person, as in a whole import."""
+    source.user(2, email="a@x.com", created_at="2024-02-01")
+    imported(settings)
+    target.run("UPDATE users SET email = 'new@x.com' WHERE registration_source = 'pagtive'")
+    source.user(1, email="a@x.com", created_at="2020-01-01")
+    run = imported(settings, limit_users=1)
+    assert figures(run, "users") == {"read": 1, "merged": 1}

@@ -502,3 +502,51 @@ def test_tables_of_the_targets_that_are_called_as_ours(settings, source, target)
     source.project(1, source.user(1))
     assert figures(imported(settings), "projects") == {"read": 1, "inserted": 1}
     assert target.run("SELECT n, x FROM public.import_people") == [(1, "mine")]
+
+
+def test_a_trigger_that_makes_profiles_and_accounts(settings, source, target):
+    """A profile gets what it has not; an account that is there already is the one."""
+    target.run(
+        "CREATE FUNCTION make() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN"
+        " INSERT INTO profiles (user_id, full_name, verification_status)"
+        "  VALUES (NEW.id, CASE WHEN NEW.username = 'pagtive2' THEN 'theirs' END, 'UNVERIFIED');"
+        " INSERT INTO user_accounts (user_id, type, provider, provider_account_id, is_primary)"
+        "  VALUES (NEW.id, 'email', 'email', NEW.email, true);"
+        " RETURN NULL; END$$"
+    )
+    target.run("CREATE TRIGGER make AFTER INSERT ON users FOR EACH ROW EXECUTE FUNCTION make()")
+    for number in (1, 2):
+        source.user(number, name="Wang", image="https://example.com/i")
+    run = imported(settings)
+    assert run.result["accounts_created"] == 0
+    found = target.run(
+        "SELECT p.full_name, p.avatar_url FROM profiles p JOIN users u ON u.id = p.user_id"
+        " WHERE u.registration_source = 'pagtive' ORDER BY u.username"
+    )
+    assert found == [("Wang", "https://example.com/i"), ("theirs", "https://example.com/i")]
+
+
+@pytest.mark.parametrize("source_server", ["text"], indirect=True)
+def test_the_oldest_users_whose_ids_are_written_in_two_ways(settings, source):
+    """What belongs to them is found in capitals too, as in a whole import."""
+    user, project = uid(0xABC), uid(0xDEF, 1)
+    source.user(0xABC)
+    source.project(0xDEF, user.upper())
+    source.page(project.upper(), 1)
+    source.log(1, user.upper())
+    source.code(1, "A", used_by_user_id=user.upper())
+    run = imported(settings, limit_users=1)
+    assert all(figures(run, name) == {"read": 1, "inserted": 1} for name in TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("said", "verified"),
+    [("2024/01/03", True), ("20240103", True), ("infinity", True), ("yes", True), ("no", False), ("20", False)],
+)
+@pytest.mark.parametrize("source_server", ["text"], indirect=True)
+def test_email_verified_in_other_forms(settings, source, target, said, verified):
+    """Every form of a time that other columns are read in, and every word for true."""
+    source.run("ALTER TABLE users ALTER email_verified TYPE text")
+    source.user(1, email_verified=said)
+    imported(settings)
+    assert target.one("SELECT email_verified FROM users WHERE registration_source = 'pagtive'") is verified

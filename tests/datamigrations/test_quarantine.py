@@ -11,7 +11,8 @@ import pytest
 from datamigrations import identity, merge, quarantine, rules
 from datamigrations.mapping import TABLES
 from datamigrations.quarantine import rejects
-from datamigrations.source import SourceTable, Staged
+from datamigrations.source import SourceTable
+from datamigrations.staged import Staged
 from datamigrations.told import told
 from rollout.messages import in_chinese
 from rollout.sample_data.pagtive import create_pagtive_schema
@@ -430,3 +431,36 @@ def test_bytes_that_are_no_utf8(settings_for, postgres, target_server):
         assert run.exit_code == 0
     finally:
         execute(postgres.server, f"DROP DATABASE {name}")
+
+
+@pytest.mark.parametrize("pages", ["[" * 20_000 + "]" * 20_000, "[" * 3 + "]" * 2])
+def test_json_that_no_server_can_hold(settings, source, pages):
+    """Nested too deep, or cut: what the server raises for it is a reason, not the end of the import."""
+    source.run("ALTER TABLE projects ALTER pages TYPE text")
+    source.project(1, source.user(1), pages=pages)
+    source.project(2, uid(1), pages='{"a": [1]}')
+    run = imported(settings)
+    assert figures(run, "projects") == {"read": 2, "inserted": 1, "quarantined": 1}
+    assert run.result["reasons"] == {"not_json": 1}
+
+
+def test_page_numbers_of_a_type_with_decimals(settings, source, target):
+    """A number without a fraction is an integer, however many zeros follow its point."""
+    source.run("ALTER TABLE project_details ALTER page_id TYPE numeric(12, 2) USING page_id::numeric")
+    project = source.project(1, source.user(1))
+    for number in ("1.00", "-2000000", "3.5", "2147483648"):
+        source.page(project, number)
+    run = imported(settings)
+    assert target.run("SELECT page_id FROM pagtive_project_details ORDER BY 1") == [(-2_000_000,), (1,)]
+    assert run.result["reasons"] == {"not_an_integer": 1, "out_of_range": 1}
+
+
+def test_a_domain_over_a_domain(settings, source, target):
+    """It is read as the type below both."""
+    source.run("CREATE DOMAIN tags AS jsonb[]")
+    source.run("CREATE DOMAIN style AS tags")
+    source.run("ALTER TABLE projects ALTER style_tags DROP DEFAULT, ALTER style_tags TYPE style")
+    source.project(1, source.user(1), style_tags=None)
+    source.run("""UPDATE projects SET style_tags = ARRAY['"a"', '"b"']::jsonb[]""")
+    assert figures(imported(settings), "projects") == {"read": 1, "inserted": 1}
+    assert target.one("SELECT style_tags FROM pagtive_projects") == ["a", "b"]

@@ -258,3 +258,18 @@ def test_keys_are_asked_for_in_batches(settings, source, monkeypatch):
     counts = figures(run, "project_details")
     assert (counts["quarantined"], counts["unchanged"], counts.get("inserted")) == (7, 1, 1)
     assert counts["read"] == 5 + 1 + 3
+
+
+def test_undo_of_a_run_between_opens_nothing_that_was_taken_since(settings, source):
+    """A row that was in quarantine twice and came in at last stays settled, whichever of the earlier runs is undone."""
+    project = source.project(1, source.user(1), project_name="x" * 256)
+    imported(settings)
+    source.project(2, uid(1))
+    between = imported(settings)
+    source.run("UPDATE projects SET project_name = 'ok' WHERE id = %s", project)
+    last = imported(settings)
+    assert listed(settings) == []
+    undo_run(settings, Run("pagtive undo"), between.run_id)
+    assert listed(settings) == []
+    undo_run(settings, Run("pagtive undo"), last.run_id)
+    assert listed(settings) == [("projects", project)]

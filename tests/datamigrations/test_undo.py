@@ -9,6 +9,7 @@ from rollout.errors import RolloutError
 from rollout.run import Run
 from rollout.sample_data.pagtive import fill_pagtive
 from tests.fixtures.legacy import picture
+from tests.fixtures.migrated import back
 from tests.fixtures.pagtive import figures, imported, uid
 from tests.fixtures.tiers import tried_once
 from tests.fixtures.upgraded import USERS, connected
@@ -287,3 +288,78 @@ def test_an_old_value_that_another_row_has_now(settings, source, target):
     undone(settings, later.run_id)
     undone(settings, run.run_id)
     assert target.run("SELECT code FROM pagtive_invitation_codes") == [("X",)]
+
+
+@pytest.mark.parametrize(
+    ("table", "change"),
+    tried_once(
+        [
+            ("users", "password_hash = '$2b$12$real'"),
+            ("users", "workspace_id = 'elsewhere'"),
+            ("profiles", "bio = 'x'"),
+            ("user_accounts", "last_used_at = now()"),
+            ("user_accounts", "access_token = 'x'"),
+            ("tenants", "name = 'x'"),
+            ("pagtive_projects", "reference_files = '[1]'"),
+            ("pagtive_llm_logs", "version_id = gen_random_uuid()"),
+        ],
+        keep=8,
+    ),
+)
+def test_an_edit_of_what_no_import_fills(settings, source, quiet, table, change):
+    """A password that somebody has set, a profile that somebody has written: the undo would take it along."""
+    source.project(1, source.user(1))
+    source.log(1, uid(1))
+    run = imported(settings)
+    known = {"users": "registration_source = 'pagtive'", "tenants": "tenant_code = 'pagtive'"}.get(
+        table, "true" if table.startswith("pagtive") else "user_id = (SELECT user_id FROM pagtive_user_map)"
+    )
+    quiet.run(f"UPDATE {table} SET {change} WHERE {known}")
+    assert f"{table} (1)" in refused(attempt(settings, run.run_id))
+    undone(settings, run.run_id, discard_edits=True)
+
+
+def test_a_trigger_that_moves_the_time_is_no_edit(settings, source, target):
+    """Undone the second import, the next one brings the same again, and both can be undone."""
+    source.user(1)
+    first = imported(settings)
+    source.run("UPDATE users SET status = 2, updated_at = '2024-06-01'")
+    second = imported(settings)
+    undone(settings, second.run_id)
+    assert target.one("SELECT status::text FROM users WHERE registration_source = 'pagtive'") == "ACTIVE"
+    third = imported(settings)
+    assert figures(third, "users") == {"read": 1, "updated": 1}
+    undone(settings, third.run_id)
+    undone(settings, first.run_id)
+    assert not target.one("SELECT EXISTS (SELECT FROM users WHERE registration_source = 'pagtive')")
+
+
+def test_tables_that_a_rollback_took(settings_for, migrated, source, source_server):
+    """What the import wrote lies on the shelf: nothing to undo before it has come back."""
+    settings = settings_for(migrated, source_server)
+    source.code(1, "A", used_by_user_id=source.user(1))
+    run = imported(settings)
+    back(settings)
+    refusal = attempt(settings, run.run_id)
+    assert "pagtive_invitation_codes" in refused(refusal)
+    assert "tool migrate" in refusal.error.hint
+
+
+def test_rows_of_others_behind_a_key_of_two_columns(settings, source, target):
+    """A foreign key of two columns refers to a row by both, not by the first of them."""
+    target.run("ALTER TABLE users ADD UNIQUE (tenant_id, id)")
+    target.run(
+        "CREATE TABLE notes (id int, tenant_id uuid, user_id uuid,"
+        " FOREIGN KEY (tenant_id, user_id) REFERENCES users (tenant_id, id))"
+    )
+    target.run(
+        "INSERT INTO notes SELECT 1, u.tenant_id, u.id FROM users u"
+        " JOIN tenants t ON t.id = u.tenant_id WHERE t.tenant_code = 'lawsker' LIMIT 1"
+    )
+    source.user(1)
+    run = imported(settings, tenant="lawsker")
+    target.run("INSERT INTO notes SELECT 2, tenant_id, id FROM users WHERE registration_source = 'pagtive'")
+    assert "notes (1)" in refused(attempt(settings, run.run_id))
+    target.run("DELETE FROM notes WHERE id = 2")
+    undone(settings, run.run_id)
+    assert target.one("SELECT count(*) FROM notes") == 1
