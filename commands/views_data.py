@@ -66,6 +66,7 @@ def _pagtive_import(run: Run, speak: Speaker) -> Iterator[str]:
             quarantined=f"{out:,}",
             accounts=result.get("accounts_created", 0),
         )
+        yield from _left_as_it_is(run, speak)
         yield speak(_kept(run, text))
         yield from _what_next(run, speak, quarantined=bool(out))
 
@@ -79,6 +80,15 @@ def _counts(tables: dict[str, dict[str, int]], speak: Speaker) -> Iterator[str]:
     }  # fmt: skip
     heads = [say("table"), *(known.get(name, name) for name in names)]
     yield from table(heads, ([name, *(counts.get(key, 0) for key in names)] for name, counts in tables.items()), speak)
+
+
+def _left_as_it_is(run: Run, speak: Speaker) -> Iterator[str]:
+    """Say what the table of counts does not: rows that differ and stay, and logs that lost their project."""
+    if kept := run.result.get("kept"):
+        listed = ", ".join(f"{name} ({rows})" for name, rows in kept.items())
+        yield speak(say("changed on both sides, or newer in the target, and left as it is: {tables}", tables=listed))
+    if logs := run.result.get("logs_without_project"):
+        yield speak(say("{count} log(s) name a project that is not there, and come without", count=logs))
 
 
 def _what_next(run: Run, speak: Speaker, *, quarantined: bool) -> Iterator[str]:
@@ -122,7 +132,7 @@ _COLLISION = {
 
 def _noted(one: dict[str, str], speak: Speaker) -> str:
     """Say what is special about one source user."""
-    notes = [one[name] for name in ("withheld_role", "reasons") if name in one]
+    notes = [one[name] for name in ("change", "withheld_role", "reasons") if name in one]
     if "username_taken" in one:
         notes.append(speak(say("username is taken")))
     if "merged_into" in one:
@@ -143,7 +153,14 @@ def _identity(run: Run, speak: Speaker) -> Iterator[str]:
 
 
 def _withheld(run: Run, speak: Speaker) -> Iterator[str]:
-    """Say how many roles would have risen."""
+    """Say how many people who were here before are changed, and how many roles would have risen."""
+    if run.result.get("users_changed"):
+        yield speak(
+            say(
+                "{count} user(s) of the target get another status or role from the source (listed in the report)",
+                count=run.result["users_changed"],
+            )
+        )
     if run.result.get("role_escalations_withheld"):
         yield speak(
             say(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from datamigrations.mapping import USERS
-from datamigrations.quarantine import accepted
+from datamigrations.quarantine import SKIPPED, accepted
 from datamigrations.sqltext import UUID_PATTERN, literal
 from rollout.errors import UNTOUCHED, PreflightFailed
 from rollout.messages import say
@@ -45,6 +45,7 @@ SELECT line, source_id, problem FROM (
         WHEN w.n IS NULL AND :partly
          AND NOT EXISTS (SELECT FROM rollout.import_converted_users AS c WHERE c.id = d.source_id)
         THEN NULL
+        WHEN d.line IS NULL THEN NULL
         WHEN w.n IS NULL AND d.action = 'skip'
          AND EXISTS (SELECT FROM rollout.import_converted_users AS c WHERE c.id = d.source_id)
         THEN NULL
@@ -60,6 +61,17 @@ SELECT line, source_id, problem FROM (
     LEFT JOIN public.users AS u ON u.id::text = d.target
     LEFT JOIN public.pagtive_user_map AS m ON m.source_id = d.source_id
 ) AS q WHERE problem IS NOT NULL ORDER BY line
+"""
+# Whom an earlier file said to skip, and no file since has said anything else of.
+_STAY_SKIPPED = f"""
+INSERT INTO rollout.import_decisions (source_id, action)
+SELECT w.id, 'skip' FROM rollout.import_converted_users AS w
+WHERE w.id IN (SELECT CASE WHEN q.source_key ~ {UUID_PATTERN} THEN lower(q.source_key) ELSE q.source_key END
+               FROM rollout.quarantine AS q
+               WHERE q.table_name = {literal(USERS.name)} AND q.resolved_by IS NULL
+                 AND {literal(SKIPPED)} = ANY(q.reasons))
+  AND w.id NOT IN (SELECT d.source_id FROM rollout.import_decisions AS d)
+  AND w.id NOT IN (SELECT m.source_id FROM public.pagtive_user_map AS m)
 """
 _UNREAD = """
 SELECT count(*) FROM rollout.import_decisions AS d
@@ -84,15 +96,16 @@ def read(path: Path) -> tuple[str, list[dict[str, str]]]:
     if "\0" in content:
         refuse([(str(content.count("\n", 0, content.index("\0")) + 1), say("a NUL character"))])
     header, rows = _parsed(content)
-    if sorted(header) != sorted(HEADER):
+    unnamed = [name for name in HEADER if header.count(name) != 1]
+    if unnamed:
         raise PreflightFailed(
-            say("{path} has no header with {names}", path=path, names=", ".join(HEADER)),
-            hint=say("The first line: source_id,action,target"),
+            say("the header of {path} does not name once: {names}", path=path, names=", ".join(unnamed)),
+            hint=say("The first line: source_id,action,target; further columns are not read."),
         )
     for row in rows:
         row |= {name: row[name].lower() for name in ("source_id", "target") if _UUID.match(row[name])}
     refuse(list(_of_form(rows)))
-    return hashlib.sha256(raw).hexdigest(), rows
+    return hashlib.sha256(raw).hexdigest(), [{name: row[name] for name in ("line", *HEADER)} for row in rows]
 
 
 def _parsed(content: str) -> tuple[list[str], list[dict[str, str]]]:
@@ -145,7 +158,10 @@ def refuse(problems: list[tuple[str, str]]) -> None:
 
 
 def prepare(job: Job) -> None:
-    """Make ``import_decisions``, empty without a file; raise ``PreflightFailed`` where one cannot be followed."""
+    """Make ``import_decisions``: of this run's file, and of earlier ones who is to be skipped (without a ``line``).
+
+    Raises ``PreflightFailed`` where the file cannot be followed.
+    """
     nothing = "SELECT 0 AS line, ''::text AS source_id, ''::text AS action, ''::text AS target LIMIT 0"
     job.temporary("import_decisions", nothing)
     if job.options.decisions:
@@ -156,7 +172,6 @@ def prepare(job: Job) -> None:
             + f") AS d ({', '.join(names)})",
             **{name: [row[name] for row in job.options.decisions] for name in names},
         )
-        job.execute("ANALYZE rollout.import_decisions")
         found = job.connection.execute(text(_PROBLEMS), {"partly": job.options.partly})
         refuse([(f"{row.line}: {row.source_id}", _FROM_THE_SERVER[row.problem]) for row in found])
         unread = job.scalar(_UNREAD)
@@ -164,3 +179,9 @@ def prepare(job: Job) -> None:
             job.run.listener.note(
                 say("{count} decision(s) were not looked at: this run does not read those users", count=unread)
             )
+    skipped = job.execute(_STAY_SKIPPED)
+    if skipped:
+        job.run.listener.note(
+            say("{count} user(s) skipped by an earlier decision stay so; --decisions says otherwise", count=skipped)
+        )
+    job.execute("ANALYZE rollout.import_decisions")

@@ -28,7 +28,7 @@ LISTED = 100
 _BATCH = 2000
 _COLUMNS = (
     "source_id", "email", "username", "matched_by", "target_user_id", "merged_into", "new_username", "taken_username",
-    "withheld_role", "reasons",
+    "withheld_role", "reasons", "change",
 )  # fmt: skip
 _PERSONAL = {"email", "username", "new_username", "taken_username"}
 
@@ -41,7 +41,8 @@ SELECT coalesce(x.id, s.id::text) AS source_id, x.email, x.username,
        m.username AS new_username,
        CASE WHEN m.username <> m.base THEN m.base END AS taken_username,
        CASE WHEN w.withheld THEN w.old_role || ' -> ' || w.wanted_role END AS withheld_role,
-       array_to_string(r.reasons, ', ') AS reasons
+       array_to_string(r.reasons, ', ') AS reasons,
+       CASE WHEN w.action = 'update' THEN nullif(w.change, '') END AS change
 FROM rollout.staged_users AS s
 JOIN rollout.import_converted_users AS x ON x.n = s.n
 LEFT JOIN rollout.import_people AS p ON p.n = s.n

@@ -60,7 +60,7 @@ def reject(job: Job, source: SourceTable) -> None:
     code, message = "duplicate_key", "another row has the same key"
     if table is DETAILS:
         code, message = "duplicate_page", "another page of the project has the same number"
-    quarantine.reject(job, table, code, message, _later_rows(table, key))
+    quarantine.reject(job, table, code, message, _later_rows(source, key))
     if table.unique is not None:
         _reject_taken(job, source, table.unique)
 
@@ -72,7 +72,7 @@ def _reject_taken(job: Job, source: SourceTable, name: str) -> None:
     rows = f"rollout.import_converted_{table.name} AS w JOIN rollout.{source.staged} AS s ON s.n = w.n"
     there = f"EXISTS (SELECT FROM public.{table.target} AS t WHERE t.id = w.id AND t.{column} = {value})"
     message = f"another row has the same {name}"
-    quarantine.reject(job, table, f"duplicate_{name}", message, _later_rows(table, value, rows, f"({there}) DESC, "))
+    quarantine.reject(job, table, f"duplicate_{name}", message, _later_rows(source, value, rows, f"({there}) DESC, "))
     other = f"public.{table.target} AS t ON t.{column} = {value} AND t.id <> w.id"
     message = f"another row of the target has the same {name}"
     query = f"SELECT w.n FROM {rows} JOIN {other} WHERE {quarantine.accepted(table)}"
@@ -93,9 +93,14 @@ def _references(table: Table) -> Iterator[Rule]:
         )
 
 
-def _later_rows(table: Table, key: str, rows: str | None = None, first: str = "") -> str:
-    """Return a query for all rows but the first (by ``first``, age, as they came) of every key that is there twice."""
-    order = f"{first}w.{quote(table.created)}, w.{quote(table.key[0])}, w.n"
+def _later_rows(source: SourceTable, key: str, rows: str | None = None, first: str = "") -> str:
+    """Return a query for all rows but the first (by ``first``, age, content) of every key that is there twice.
+
+    By content, so that it is the same one in the next run, whatever the source has moved meanwhile.
+    """
+    table = source.table
+    names = [table.created, table.key[0], *map(rules.hash_column, rules.hashes(source))]
+    order = first + ", ".join(f"w.{quote(name)}" for name in [*names, "n"])
     rows = rows or f"rollout.import_converted_{table.name} AS w"
     return (
         f"SELECT d.n FROM (SELECT w.n, row_number() OVER (PARTITION BY {key} ORDER BY {order}) AS place"

@@ -16,6 +16,7 @@ from datamigrations.job import KEEP, SOURCE
 from datamigrations.mapping import USERS
 from datamigrations.rules import TRUE
 from datamigrations.sqltext import literal
+from rollout.messages import say
 
 if TYPE_CHECKING:
     from datamigrations.job import Job
@@ -36,6 +37,13 @@ _LISTED = 100
 
 _STATUS = "CASE w.status WHEN '0' THEN 'INACTIVE' WHEN '1' THEN 'ACTIVE' WHEN '2' THEN 'BANNED' END::public.userstatus"
 _ROLE = "CASE w.role WHEN 'verified' THEN 'user' ELSE w.role END"
+
+# What somebody who was here before Pagtive becomes.
+_CHANGE = (
+    "CASE WHEN q.map_says IS DISTINCT FROM 'created' THEN concat_ws(', ',"
+    " CASE WHEN q.status <> q.old_status THEN q.old_status || ' -> ' || q.status END,"
+    " CASE WHEN q.role <> q.old_role THEN q.old_role || ' -> ' || q.role END) END"
+)
 
 _VERIFIED = f"(lower(w.email_verified) IN ({TRUE}) OR pg_temp.time_value(w.email_verified, 'UTC') IS NOT NULL) IS TRUE"
 
@@ -92,6 +100,7 @@ def _tenant(job: Job) -> str:
         code=code,
     )
     if made is not None:
+        job.run.listener.note(say("a tenant {code} is made for the new users", code=code))
         belongings.record(job, "tenants", "t.id::text", f"t.id = {literal(made)}::uuid")
     return str(made or job.scalar("SELECT id::text FROM public.tenants WHERE tenant_code = :code", code=code))
 
@@ -135,7 +144,7 @@ def _plan(job: Job) -> None:
         "import_plan_users",
         f"SELECT q.*, CASE WHEN (q.status, q.role, q.agreed_agreement_version)"
         " IS NOT DISTINCT FROM (q.old_status, q.old_role, q.old_agreed_agreement_version) THEN 'unchanged'"
-        f" {_choice(job)} END AS action FROM ("
+        f" {_choice(job)} END AS action, {_CHANGE} AS change FROM ("
         "SELECT p.n, p.source_id, p.user_id, p.matched_by, p.mapped_by AS map_says, p.updated,"
         " u.updated_at AS old_updated, l.content AS last,"
         " (l.previous ->> 'updated_at')::timestamptz AS last_updated,"
@@ -151,6 +160,7 @@ def _plan(job: Job) -> None:
         f" LEFT JOIN ({reconcile.last(SEEN, 'c.content, c.previous')}) AS l ON l.row_key = p.user_id::text"
         " WHERE p.matched_by IN ('map', 'decision', 'feishu', 'email')) AS q",
     )
+    _list_changes(job)
     withheld_rows = job.connection.execute(
         text(
             "SELECT source_id, user_id::text, old_role, wanted_role, count(*) OVER () AS all_of_them"
@@ -160,6 +170,21 @@ def _plan(job: Job) -> None:
     ).all()
     job.run.result["role_escalations_withheld"] = withheld_rows[0].all_of_them if withheld_rows else 0
     job.run.result["role_escalations"] = [_escalation(row) for row in withheld_rows]
+
+
+def _list_changes(job: Job) -> None:
+    """List the users who were here before Pagtive and get another status or role: ``user_changes``, all counted."""
+    rows = job.connection.execute(
+        text(
+            "SELECT source_id, user_id::text, change, count(*) OVER () AS all_of_them FROM rollout.import_plan_users"
+            " WHERE action = 'update' AND change <> '' ORDER BY source_id LIMIT :listed"
+        ),
+        {"listed": _LISTED},
+    ).all()
+    job.run.result["users_changed"] = rows[0].all_of_them if rows else 0
+    job.run.result["user_changes"] = [
+        {"source_id": row.source_id, "user_id": row.user_id, "change": row.change} for row in rows
+    ]
 
 
 def _escalation(row: Any) -> dict[str, str]:

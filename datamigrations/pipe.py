@@ -200,7 +200,11 @@ def unreadable(table: str, error: BaseException) -> PreflightFailed | DatabaseUn
         return gone(table, error)
     return PreflightFailed(
         say("table {table} of the source cannot be read: {reason}", table=table, reason=first_line(error)),
-        hint=say("Mend what the server names; the user of {key} needs SELECT on its tables.", key=SOURCE_KEY),
+        hint=say(
+            "Mend what the server names; the user of {key} needs SELECT on its tables, and BYPASSRLS or a policy that"
+            " shows every row where they have row security.",
+            key=SOURCE_KEY,
+        ),
     )
 
 

@@ -333,3 +333,37 @@ def test_a_withheld_role_can_be_allowed_later(settings, source, target):
     assert target.run(TAKES) == [("INACTIVE", "user")]
     imported(settings, allow_role_escalation=True)
     assert target.run(TAKES) == [("INACTIVE", "admin")]
+
+
+def test_people_who_get_another_status_or_role_are_named(settings, source, target):
+    """Not only a role that would rise: also one that falls, and a status; of people who were here before Pagtive."""
+    target.run("UPDATE users SET email = NULL")
+    people = {
+        target.lawsker_user(1, email="a@x.com", status="BANNED", role="admin"): "BANNED -> ACTIVE, admin -> user",
+        target.lawsker_user(2, email="b@x.com"): "ACTIVE -> INACTIVE",
+    }
+    target.lawsker_user(3, email="c@x.com")
+    source.user(1, email="A@x.com", role="user")
+    source.user(2, email="b@x.com", status=0)
+    source.user(3, email="c@x.com")
+    source.user(4)
+    run = imported(settings)
+    assert run.result["users_changed"] == 2
+    assert {one["user_id"]: one["change"] for one in run.result["user_changes"]} == people
+    source.run("UPDATE users SET status = 2, updated_at = '2030-01-01' WHERE id = %s", uid(4))
+    assert imported(settings).result["users_changed"] == 0
+
+
+def test_which_of_two_equal_pages_is_first_does_not_change(settings, source, touched):
+    """Wherever the source has put its rows meanwhile."""
+    source.run("ALTER TABLE project_details ALTER page_id TYPE text")
+    project = source.project(1, source.user(1))
+    for number, html in (("1", "甲"), ("01", "乙"), ("001", "丙")):
+        source.page(project, number, html=html)
+    imported(settings)
+    before = touched()
+    for html in ("甲", "乙", "丙"):
+        source.run("UPDATE project_details SET script = script WHERE html = %s", html)
+        run = imported(settings)
+        assert figures(run, "project_details") == {"read": 3, "unchanged": 1, "quarantined": 2}
+    assert touched() == before

@@ -131,3 +131,14 @@ def test_to_skip_somebody_who_does_not_fit(settings, source):
     source.user(2)
     run = imported(settings, decisions=rows((uid(1), "skip", "")))
     assert figures(run, "users") == {"read": 2, "inserted": 1, "quarantined": 1}
+
+
+def test_further_columns_are_remarks(tmp_path):
+    """They are not read, nor kept; a column of ours that is missing, or there twice, is named."""
+    path = tmp_path / "d.csv"
+    path.write_text("备注,source_id,action,target\n离职,a,skip,\n", "utf-8")
+    assert read(path)[1] == [{"line": "2", "source_id": "a", "action": "skip", "target": ""}]
+    for first, named in (("source_id,action", "target"), ("source_id,action,target,action", "action")):
+        path.write_text(f"{first}\na,skip\n", "utf-8")
+        with pytest.raises(PreflightFailed, match=rf"does not name once: {named}$"):
+            read(path)

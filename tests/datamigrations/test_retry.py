@@ -163,7 +163,7 @@ def test_who_was_skipped_stays_so(settings, source, target):
     assert listed(settings) == [("users", uid(3)), ("projects", uid(3, 1))]
     source.run("DELETE FROM projects WHERE id = %s", uid(3, 1))
     imported(settings)
-    assert uid(3) in target.matched()
+    assert uid(3) not in target.matched()
 
 
 def test_a_new_decision_on_somebody_skipped(settings, source, target):
@@ -273,3 +273,18 @@ def test_undo_of_a_run_between_opens_nothing_that_was_taken_since(settings, sour
     assert listed(settings) == []
     undo_run(settings, Run("pagtive undo"), last.run_id)
     assert listed(settings) == [("projects", project)]
+
+
+def test_who_was_skipped_stays_so_in_a_whole_import_too(settings, source, target):
+    """Without the file too, until one says otherwise: nobody is made of somebody whom a person ruled out."""
+    source.user(0xABC)
+    source.project(1, uid(0xABC))
+    imported(settings, decisions=decisions((uid(0xABC), "skip")))
+    assert any("1 user(s) skipped by an earlier decision stay so" in line for line in notes(settings, dry_run=True))
+    run = imported(settings)
+    assert figures(run, "users") == {"read": 1, "quarantined": 1}
+    assert run.result["reasons"] == {"skipped_by_decision": 1, "unknown_user": 1}
+    assert target.matched() == {}
+    imported(settings, decisions=decisions((uid(0xABC), "create")))
+    assert target.matched() == {uid(0xABC): "created"}
+    assert figures(imported(settings), "users") == {"read": 1, "unchanged": 1}
