@@ -84,11 +84,12 @@ def _require(job: Job) -> None:
 
 def record(job: Job, table: str, key: str, condition: str = "t.id = m.user_id") -> None:
     """Record rows that belong to the new users (``m``) as inserted by this run, with all that is in them."""
+    content = reconcile.whole_content(job.connection, table)
     rows = f"public.{table} AS t" + (
         " JOIN rollout.import_names AS m ON " + condition if "m." in condition else f" WHERE {condition}"
     )
     job.execute(
         "INSERT INTO rollout.import_changes (run_id, table_name, row_key, action, content)"
-        f" SELECT :run_id, {literal(table)}, {key}, 'insert', {reconcile.whole_content()} FROM {rows}",
+        f" SELECT :run_id, {literal(table)}, {key}, 'insert', {content} FROM {rows}",
         run_id=job.run.run_id,
     )

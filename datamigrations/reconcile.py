@@ -7,12 +7,15 @@ the mapped expressions, computed from the staging tables.
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING
+
+from sqlalchemy import text
 
 from datamigrations import rules
 from datamigrations.mapping import Kind
 from datamigrations.sqltext import literal
-from rollout.database import quote
+from rollout.database import in_text, quote
 from rollout.errors import ReconciliationFailed
 from rollout.fingerprint import TEXT, Fingerprint, row_hash, rows_fingerprint
 from rollout.messages import say
@@ -20,9 +23,16 @@ from rollout.messages import say
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sqlalchemy import Connection
+
     from datamigrations.job import Job
     from datamigrations.mapping import Table
     from datamigrations.source import SourceTable
+
+_COLUMNS = text(
+    "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass('public.' || quote_ident(:table))"
+    " AND attnum > 0 AND NOT attisdropped AND attname <> 'updated_at' ORDER BY attnum"
+)
 
 WRITTEN = "w.action IN ('insert', 'update')"
 
@@ -40,12 +50,15 @@ def target_content(table: Table) -> str:
     )
 
 
-def whole_content(row: str = "t") -> str:
-    """Return SQL for the 64-bit hash of a whole row, whatever its columns are, but for the time of its last change.
+def whole_content(connection: Connection, table: str) -> str:
+    """Return SQL for the 64-bit hash of a whole row (``t``), whatever its columns are, but for ``updated_at``.
 
-    What is NULL leaves no trace: a column that the table gets later is no edit.
+    That one a trigger may move. What is NULL leaves no trace: a column that the table gets later is no edit.
     """
-    return f"hashtextextended(jsonb_strip_nulls(to_jsonb({row}) - 'updated_at')::text, 0)"
+    names = connection.execute(_COLUMNS, {"table": table}).scalars()
+    return " # ".join(
+        f"coalesce(hashtextextended(t.{in_text(name)}::text, {zlib.crc32(name.encode())}), 0)" for name in names
+    )
 
 
 def json_columns(table: Table) -> tuple[str, ...]:

@@ -155,7 +155,8 @@ class Undo:
         """Count the rows of each table that were edited since the run, or written by a later one."""
         counts = {}
         for table in self.tables:
-            edits = {"insert": f"({written.CONTENTS[table]} <> c.content OR {written.LEFT_EMPTY.get(table, 'false')})"}
+            content = written.CONTENTS.get(table) or reconcile.whole_content(self.connection, table)
+            edits = {"insert": f"({content} <> c.content OR {written.LEFT_EMPTY.get(table, 'false')})"}
             if table in written.UPDATED:
                 edits["update"] = f"{written.UPDATED[table][0]} <> c.content"
             counts[table] = sum(

@@ -20,10 +20,9 @@ ORDER = (
 
 CONTENTS = {
     **{table.target: reconcile.target_content(table) for table in TABLES[1:]},
-    **dict.fromkeys((*BELONGINGS, "users", "tenants"), reconcile.whole_content()),
     "pagtive_user_map": reconcile.content({"user_id": "t.user_id", "matched_by": "t.matched_by"}),
 }
-"""SQL for the hash of a row (``t``) that was inserted, as ``rollout.import_changes`` has it."""
+"""SQL for the hash of a row (``t``) that was inserted, as ``rollout.import_changes`` has it; of others, all columns."""
 
 LEFT_EMPTY = {
     "pagtive_projects": "t.reference_files IS DISTINCT FROM '[]'::jsonb",
