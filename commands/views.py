@@ -65,7 +65,7 @@ def _migrate(run: Run, speak: Speaker) -> Iterator[str]:
     kept = result["preserved"]
     yield speak(
         say(
-            "{tables} tables with {rows} rows that were there are as they were.",
+            "{tables} tables that were there are as they were; the content of {rows} of their rows was compared.",
             tables=kept["tables"],
             rows=f"{kept['rows']:,}",
         )

@@ -126,10 +126,10 @@ def _fingerprint(
     with run.step("fingerprint") as step:
         before = preserve.take(connection, written, said, deep=deep)
         run.result["preserved"] = before.preserved()
-        step.detail = say("{tables} tables, {rows} rows", **before.preserved())
+        step.detail = say("{tables} tables, {rows} rows read", **before.preserved())
         if before.large_objects or before.foreign_tables:
             step.detail = say(
-                "{tables} tables, {rows} rows; not looked into: {large} large objects, {foreign} foreign tables",
+                "{tables} tables, {rows} rows read; not looked into: {large} large objects, {foreign} foreign tables",
                 large=before.large_objects,
                 foreign=before.foreign_tables,
                 **before.preserved(),

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FACTS_SQL = Path(__file__).parent / "sql" / "catalog_facts.sql"
 
 _TABLES = """
-SELECT c.oid, n.nspname, c.relname, c.relfilenode, greatest(c.reltuples, 0)::bigint,
+SELECT c.oid, n.nspname, c.relname, c.relfilenode, c.relkind,
        s.n_tup_ins, s.n_tup_upd, s.n_tup_del
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_stat_xact_user_tables s ON s.relid = c.oid
 WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname !~ '^pg_'
@@ -75,12 +75,15 @@ _NAMED = frozenset(
 
 @dataclass(frozen=True)
 class TableState:
-    """One table before: where its rows are, this transaction's writes so far, and its content where it was hashed."""
+    """One table before: where its rows are, this transaction's writes so far, and its content where it was hashed.
+
+    ``kind`` as in pg_class.relkind: a partitioned parent and a materialised view have no rows of their own.
+    """
 
     schema: str
     name: str
     filenode: int
-    estimate: int
+    kind: str
     writes: tuple[int, int, int]
     columns: tuple[str, ...] = ()
     content: Fingerprint | None = None
@@ -102,9 +105,9 @@ class Before:
     foreign_tables: int = 0
 
     def preserved(self) -> dict[str, int]:
-        """Return cli.md's ``preserved``: tables, and rows (counted where hashed, else the planner's estimate)."""
-        rows = sum(state.content.rows if state.content else state.estimate for state in self.tables.values())
-        return {"tables": len(self.tables), "rows": rows}
+        """Return cli.md's ``preserved``: the tables, and how many rows of them were hashed: of others nobody knows."""
+        tables = [state for state in self.tables.values() if state.kind == "r"]
+        return {"tables": len(tables), "rows": sum(state.content.rows for state in tables if state.content)}
 
 
 def take(connection: Connection, touched: Collection[str], declared: Declared, *, deep: bool = False) -> Before:
@@ -117,7 +120,7 @@ def take(connection: Connection, touched: Collection[str], declared: Declared, *
     deep = deep or not _counts_are_tracked(connection)
     large_objects, foreign_tables = connection.execute(text(_UNSEEN)).one()
     before = Before(_everything(connection), {}, _sequences(connection), large_objects, foreign_tables)
-    for oid, schema, name, filenode, estimate, *writes in connection.execute(text(_TABLES)).all():
+    for oid, schema, name, filenode, kind, *writes in connection.execute(text(_TABLES)).all():
         columns: tuple[str, ...] = ()
         content = None
         if schema == "public" and f"table {name}" in declared.objects:
@@ -130,7 +133,7 @@ def take(connection: Connection, touched: Collection[str], declared: Declared, *
             )
             content = table_fingerprint(connection, schema, name, columns)
         counts = (writes[0] or 0, writes[1] or 0, writes[2] or 0)
-        before.tables[oid] = TableState(schema, name, filenode, estimate, counts, columns, content)
+        before.tables[oid] = TableState(schema, name, filenode, kind, counts, columns, content)
     return before
 
 

@@ -28,6 +28,12 @@ from tests.fixtures.legacy import (
 CHECKED = {"summary", "findings"}
 MIGRATED = {"run_id", "from_revision", "to_revision", "backup", "preserved"}
 
+# Without a partitioned parent and a materialised view, which have no rows of their own.
+ORDINARY_TABLES = (
+    "SELECT array_agg(schemaname || '.' || tablename) FROM pg_tables JOIN pg_class ON relname = tablename"
+    " AND relnamespace = schemaname::regnamespace WHERE relkind = 'r' AND schemaname !~ '^(pg_|information_schema)'"
+)
+
 OLD_APPLICATION = (
     "INSERT INTO users (id, tenant_id, username, password_hash, status)"
     " SELECT gen_random_uuid(), id, 'old-application-' || gen_random_uuid(), 'x', 'ACTIVE' FROM tenants LIMIT 1"
@@ -50,14 +56,13 @@ def names_in(schema):
 def test_nothing_that_existed_is_touched(legacy, settings_for, deep):
     """Schema, rows, enabled state of each trigger, files of each table (no rewrite) and grants are what they were."""
     before = picture(legacy)
+    tables = query(legacy, ORDINARY_TABLES)
     run = attempt(settings_for(legacy), backup=True, deep=deep)
     assert (run.exit_code, run.database, run.error) == (0, "changed", None)
     assert before.lost(picture(legacy, without=NEW_USER_COLUMNS)) == []
     assert query(legacy, "SELECT version_num FROM alembic_version") == "008_enhance_lawyer_qualification"
-    tables = len(before.contents)
-    assert run.result["preserved"]["tables"] == tables
-    if deep:
-        assert run.result["preserved"]["rows"] == sum(int(value.split()[0]) for value in before.contents.values())
+    rows = sum(int(before.contents[table].split()[0]) for table in (tables if deep else ["public.users"]))
+    assert run.result["preserved"] == {"tables": len(tables), "rows": rows}, "what was read, each row once"
 
 
 def test_what_comes_is_ours_and_all_of_it(legacy, settings_for):
