@@ -51,10 +51,13 @@ def _backup_list(run: Run, speak: Speaker) -> Iterator[str]:
 
 
 def _backup_verify(run: Run, speak: Speaker) -> Iterator[str]:
-    """Say whether the backup is what it was."""
+    """Say what of the backup was checked, and found to be what it was."""
     if not run.exit_code:
-        proven = run.result.get("proven")
-        text = say("it restores to what was backed up") if proven else say("its files are what they were")
+        text = say("its files are what they were; no restore has proven it yet")
+        if run.result.get("proven"):
+            text = say("its files are what they were; a restore has proven it before, none was made now")
+        if any(step.name == "restore" for step in run.steps):
+            text = say("it restores to what was backed up")
         yield speak(say("{path}: {outcome}", path=run.result.get("path"), outcome=text))
 
 

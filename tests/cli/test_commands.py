@@ -193,6 +193,9 @@ def test_backups(call, legacy):
     assert made["path"].rpartition("/")[2] in call("backup list").stdout
     fits(told(call("backup list --json")), "backup list", 0)
     fits(told(call(f"backup verify {made['path']} --quick --json")), "backup verify", 0)
+    quick = call(f"backup verify {made['path']} --quick").stdout
+    assert "a restore has proven it before, none was made now" in quick
+    assert "it restores" not in quick
     fits(told(call("backup prune --keep 1 --yes --json")), "backup prune", 0)
 
 
