@@ -46,17 +46,19 @@ def rollback(
 
 
 def _question(at: str, going: list[Going], *, discard: bool) -> str:
-    """Ask whether a rollback should go on."""
+    """Ask whether a rollback should go on: what of its tables and columns holds something is lost, or kept."""
     rows = f"{sum(one.rows for one in going if one.object.startswith('table ')):,}"
+    columns = sum(one.rows > 0 for one in going if one.object.startswith("column "))
+    counts = {"place": at, "count": len(going), "rows": rows, "columns": columns}
     if discard:
         return say(
-            "{place}: {count} objects go, and {rows} rows ARE LOST. Go on?", place=at, count=len(going), rows=rows
+            "{place}: {count} objects go; {rows} rows of tables and the values of {columns} columns ARE LOST. Go on?",
+            **counts,
         )
     return say(
-        "{place}: {count} objects go, {rows} rows are kept on the shelf. Go on?",
-        place=at,
-        count=len(going),
-        rows=rows,
+        "{place}: {count} objects go; {rows} rows of tables and the values of {columns} columns are kept on the shelf."
+        " Go on?",
+        **counts,
     )
 
 

@@ -202,9 +202,7 @@ def _rollback(run: Run, speak: Speaker) -> Iterator[str]:
         return
     start, end = revision_name(result["from_revision"]), revision_name(result["to_revision"])
     if run.database == CHANGED:
-        rows = sum(one["rows"] for one in result.get("shelf", []))
-        if rows:
-            yield speak(say("{count} row(s) are on the shelf; the next upgrade gives them back.", count=f"{rows:,}"))
+        yield from _shelved(result, speak)
         yield speak(
             say(
                 "{place}: rolled back from {start} to {end}: {count} object(s) are gone.",
@@ -219,6 +217,17 @@ def _rollback(run: Run, speak: Speaker) -> Iterator[str]:
         yield speak(say("{place}: this would go, from {start} to {end}.", place=place(run), start=start, end=end))
     elif not run.exit_code:
         yield speak(say("{place}: nothing to do, it is at {revision}.", place=place(run), revision=start))
+
+
+def _shelved(result: dict[str, Any], speak: Speaker) -> Iterator[str]:
+    """Say how many rows are on the shelf: of tables, as the question had them, and with the values of columns."""
+    shelf = result.get("shelf", [])
+    rows = sum(one["rows"] for one in shelf)
+    tables = sum(one["rows"] for one in shelf if one["object"].startswith("table "))
+    if rows:
+        counts = {"count": f"{rows:,}", "tables": f"{tables:,}", "values": f"{rows - tables:,}"}
+        yield speak(say("{count} row(s) are on the shelf, {tables} of tables and {values} with values of columns;"
+                        " the next upgrade gives them back.", **counts))  # fmt: skip
 
 
 def adopt_lines(result: dict[str, Any], speak: Speaker) -> Iterator[str]:

@@ -14,6 +14,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from cli import app
+from commands import back
 from rollout import preview
 from rollout.sample_data import create_pagtive_schema, fill_pagtive
 from rollout.settings import PROJECT
@@ -467,6 +468,22 @@ def test_a_question_on_a_terminal(migrated, tmp_path, answer, code, words):
     assert (exit_code, "The database is untouched." in shown) == (code, True), shown
     assert query(migrated, "SELECT to_regnamespace('rollout_shelf')") is None
     assert query(migrated, "SELECT exit_code FROM rollout.runs ORDER BY number DESC LIMIT 1") == code
+
+
+@pytest.mark.parametrize("discard", tried_once([False, True]))
+def test_what_a_rollback_asks_about_is_what_it_does(call, migrated, monkeypatch, discard):
+    """The question has as many rows of tables as are put away, or lost; values of columns are named beside them."""
+    execute(migrated, "UPDATE users SET avatar_url = 'a' WHERE id IN (SELECT id FROM users LIMIT 3)")
+    asked = []
+    monkeypatch.setattr(back, "ask", lambda question, **_: bool(asked.append(str(question))) or True)
+    end = call(f"rollback --to before-last-run{' --discard' if discard else ''}", migrated).stdout
+    (question,) = asked
+    rows, columns = re.search(r"([\d,]+) rows of tables and the values of (\d+) columns", question).groups()
+    assert ("ARE LOST" in question, "are kept on the shelf" in question) == (discard, not discard)
+    assert int(columns) > 1
+    kept = re.search(r"row\(s\) are on the shelf, ([\d,]+) of tables and ([\d,]+) with values of columns", end)
+    assert (kept is None) == discard
+    assert discard or (kept[1] == rows and int(kept[2]) > 0), end
 
 
 @pytest.mark.variant
