@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from commands.frame import DryRun, Json, WrongUse, Yes, ask, command, target_of, where
-from rollout.errors import DatabaseUnavailable
+from rollout.errors import UNTOUCHED, DatabaseUnavailable, RollbackFailed
 from rollout.messages import say
 from rollout.output import output
 from rollout.presentation import Speaker
@@ -222,7 +222,7 @@ def undo(
 ) -> None:
     """Take back exactly what one import run inserted or updated. / 撤销一次导入。
 
-    Rows that were edited since are named and nothing happens, unless --discard-edits.
+    Where rows were edited since, nothing happens unless --discard-edits: it names their tables, each with how many.
 
     Example: tool pagtive undo 1a2b3c4d5e6f
 
@@ -232,6 +232,19 @@ def undo(
 
     with command("pagtive undo", as_json=json) as run:
         settings = load()
-        if not ask(say("{place}: take back import {run}?", place=where(settings), run=run_id), yes=yes):
+        if not ask(lambda: _take_back(settings, run_id), yes=yes):
             raise WrongUse(say("not confirmed"), hint=say("Answer y, or call with --yes."))
         undo_run(settings, run, run_id, discard_edits=discard_edits)
+
+
+def _take_back(settings: Settings, run_id: str) -> str:
+    """Ask whether an import is to be taken back; raise ``RollbackFailed`` where no run of that id was one."""
+    from datamigrations.quarantine import COMMAND
+    from rollout import memory
+    from rollout.database import engine_for
+
+    with engine_for(settings.target).connect() as connection:
+        if memory.readable(connection) and memory.command_of(connection, run_id) != COMMAND:
+            none = say("there is no import {run_id} that was committed", run_id=run_id)
+            raise RollbackFailed(none, hint=say("`tool history` lists the runs."), database=UNTOUCHED)
+    return say("{place}: take back import {run}?", place=where(settings), run=run_id)

@@ -21,7 +21,7 @@ from rollout.run import Run
 from rollout.settings import Settings, speaks_chinese
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from rollout.database import Target
@@ -146,8 +146,11 @@ def show_findings(findings: list[Finding], speak: Speaker) -> None:
         typer.secho(line, **_COLOURS[kind])  # type: ignore[arg-type]
 
 
-def ask(question: str, *, yes: bool) -> bool:
-    """Ask before something destructive, in the operator's language; raise ``WrongUse`` where nobody can answer."""
+def ask(question: str | Callable[[], str], *, yes: bool) -> bool:
+    """Ask before something destructive, in the operator's language; raise ``WrongUse`` where nobody can answer.
+
+    ``question``: or what makes it, called only where there is somebody to ask.
+    """
     if yes:
         return True
     if not sys.stdin.isatty():
@@ -155,8 +158,9 @@ def ask(question: str, *, yes: bool) -> bool:
             say("this needs an answer, and there is no terminal to ask on"),
             hint=say("Call it from a terminal, or with --yes."),
         )
+    asked = question if isinstance(question, str) else question()
     try:
-        return typer.confirm(Speaker(chinese=speaks_chinese())(question), err=True)
+        return typer.confirm(Speaker(chinese=speaks_chinese())(asked), err=True)
     except typer.Abort:
         # What Click makes of Ctrl-C; a run that is being recorded knows only the original.
         raise KeyboardInterrupt from None

@@ -236,6 +236,13 @@ def chain_hash(previous: str | None, record: str) -> str:
     return hashlib.sha256(((previous or "") + record).encode()).hexdigest()
 
 
+def command_of(connection: Connection, run_id: str) -> str | None:
+    """Return what a past run was; None where there was none with that id."""
+    found = connection.execute(text("SELECT command FROM rollout.runs WHERE run_id = :id"), {"id": run_id})
+    command: str | None = found.scalar_one_or_none()
+    return command
+
+
 def runs(connection: Connection, limit: int = 100) -> list[dict[str, Any]]:
     """Return the past runs, newest first, as cli.md's ``runs``."""
     if not exists(connection):

@@ -470,6 +470,16 @@ def test_a_question_on_a_terminal(migrated, tmp_path, answer, code, words):
     assert query(migrated, "SELECT exit_code FROM rollout.runs ORDER BY number DESC LIMIT 1") == code
 
 
+def test_an_import_that_is_none_is_not_asked_about(migrated, tmp_path):
+    """A run that is not there, or was no import, is refused before the question; its own end would be the same."""
+    upgrade = query(migrated, "SELECT run_id FROM rollout.runs")
+    for run_id in ("1234", upgrade):
+        code, shown = on_a_terminal(migrated, tmp_path, f"pagtive undo {run_id}", b"n\n")
+        assert (code, "[y/N]" in shown) == (12, False), shown
+        assert f"there is no import {run_id}" in shown
+        assert "The database is untouched." in shown
+
+
 @pytest.mark.parametrize("discard", tried_once([False, True]))
 def test_what_a_rollback_asks_about_is_what_it_does(call, migrated, monkeypatch, discard):
     """The question has as many rows of tables as are put away, or lost; values of columns are named beside them."""
