@@ -59,6 +59,8 @@ class Talk:
 
     def _progress(self, name: str, done: int, total: int | None, unit: str) -> None:
         """Say it, as the only thread that does."""
+        if total is not None and done > total:  # an estimate that was too low
+            total = None
         now = time.monotonic()
         begin = self.began.setdefault(name, now)
         rate = done / (now - begin) if now - begin > 0.5 and done else None  # noqa: PLR2004 - too early to tell

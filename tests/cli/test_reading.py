@@ -93,6 +93,21 @@ def test_progress_in_chinese_and_without_an_end(clock, capsys):
     assert re.fullmatch(r"  复制.*: 11,000 行, 1,000/s", line)
 
 
+def test_progress_beyond_an_estimate(clock, capsys):
+    """Where there is more than was thought, nobody knows the end: no total, no share of it, no time left."""
+    listener = Talk(ENGLISH)
+    listener.progress("copy", 0, 319, "rows")
+    clock[0] += 10
+    listener.progress("copy", 369, 319, "rows")
+    assert capsys.readouterr().err == "  copy: 369 rows, 37/s\n"
+    listener.is_terminal = True
+    listener.progress("copy", 319, 319, "rows")
+    assert listener.bar.tasks[0].fields["share"] == "100 %"
+    listener.progress("copy", 369, 319, "rows")
+    assert listener.bar.tasks[0].fields == {"share": "", "how_far": "369 rows, 37/s"}
+    listener.stop()
+
+
 def test_progress_on_a_terminal(clock, capsys):
     """A bar that moves, and goes when the step has ended."""
     listener = Talk(ENGLISH)
