@@ -158,9 +158,14 @@ def ask(question: str | Callable[[], str], *, yes: bool) -> bool:
             say("this needs an answer, and there is no terminal to ask on"),
             hint=say("Call it from a terminal, or with --yes."),
         )
-    asked = question if isinstance(question, str) else question()
+    speak = Speaker(chinese=speaks_chinese())
+    asked = speak(question if isinstance(question, str) else question()) + " [y/N]"
     try:
-        return typer.confirm(Speaker(chinese=speaks_chinese())(asked), err=True)
+        while True:  # typer.confirm, but for what it says of another answer, which is English
+            answer = typer.prompt(asked, default="", show_default=False, err=True).strip().lower()
+            if answer in {"", "n", "no", "y", "yes"}:
+                return answer in {"y", "yes"}
+            typer.echo(speak(say("Please answer y or n.")), err=True)
     except typer.Abort:
         # What Click makes of Ctrl-C; a run that is being recorded knows only the original.
         raise KeyboardInterrupt from None

@@ -470,6 +470,16 @@ def test_a_question_on_a_terminal(migrated, tmp_path, answer, code, words):
     assert query(migrated, "SELECT exit_code FROM rollout.runs ORDER BY number DESC LIMIT 1") == code
 
 
+@pytest.mark.parametrize(
+    ("language", "words"), tried_once([("zh", "请回答 y 或 n。"), ("en", "Please answer y or n.")])
+)
+def test_another_answer(migrated, tmp_path, language, words):
+    """It is asked again, and what it wants to hear is said in the operator's language."""
+    line = "rollback --to levels"
+    code, shown = on_a_terminal(migrated, tmp_path, line, b"maybe\nN\n", ROLLOUT_LANGUAGE=language)
+    assert (code, words in shown, shown.count("[y/N]: "), "Error" in shown) == (12, True, 2, False), shown
+
+
 def test_an_import_that_is_none_is_not_asked_about(migrated, tmp_path):
     """A run that is not there, or was no import, is refused before the question; its own end would be the same."""
     upgrade = query(migrated, "SELECT run_id FROM rollout.runs")
