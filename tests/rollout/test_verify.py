@@ -371,6 +371,8 @@ def test_a_database_that_was_not_upgraded(legacy: Server, settings_for: Settings
     """Where no revision is recorded, that is an error, with what to do."""
     run = _verified(settings_for(legacy))
     assert _found(run) == [("database", "no revision of ours is recorded: the database has not been upgraded")]
+    parts = {one.subject.partition(".")[0] for one in run.findings if one.severity == WARNING}
+    assert parts == {"feishu_auths"}, "of the legacy tables, those that a later revision makes where they are missing"
 
 
 def test_a_version_table_that_does_not_tell_is_found(migrated: Server, settings_for: SettingsFor) -> None:
