@@ -69,7 +69,10 @@ def _short(function: Callable[..., None]) -> str:
 
 def _group(help_text: str, commands: dict[str, Callable[..., None]]) -> typer.Typer:
     """Return a group of commands; a single one still has its name."""
-    group = typer.Typer(help=help_text, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+    # Without a short help, the list of commands would have the first sentence only: the English one.
+    group = typer.Typer(
+        help=help_text, short_help=help_text, no_args_is_help=True, add_completion=False, rich_markup_mode=None
+    )
     for name, function in commands.items():
         group.command(name, short_help=_short(function))(function)
     group.callback()(lambda: None)

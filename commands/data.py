@@ -71,7 +71,8 @@ def import_(
 ) -> None:
     """Import users, projects, pages and logs from Pagtive, every row accounted for. / 导入 Pagtive 数据。
 
-    The source is SOURCE_DATABASE_URL; a password comes from the environment, ~/.pgpass or a prompt.
+    The source is SOURCE_DATABASE_URL; a password comes from the environment, ~/.pgpass or a prompt. /
+    源库由 SOURCE_DATABASE_URL 指定；密码取自环境变量、~/.pgpass 或提示输入。
 
     Example, try it first: tool pagtive import --dry-run
 
@@ -116,7 +117,7 @@ def plan(
 ) -> None:
     """Show who each Pagtive user would be in Lawsker, and what collides; change nothing. / 显示用户匹配计划。
 
-    The CSV has e-mail addresses; only its owner may read it.
+    The CSV has e-mail addresses; only its owner may read it. / CSV 含邮箱，仅文件所有者可读。
 
     Example, for a spreadsheet: tool pagtive plan --csv plan.csv
 
@@ -222,7 +223,8 @@ def undo(
 ) -> None:
     """Take back exactly what one import run inserted or updated. / 撤销一次导入。
 
-    Where rows were edited since, nothing happens unless --discard-edits: it names their tables, each with how many.
+    Where rows were edited since, nothing happens unless --discard-edits: it names their tables, each with how many. /
+    若其后有行被改过，须加 --discard-edits 才撤销；否则列出所在的表和行数。
 
     Example: tool pagtive undo 1a2b3c4d5e6f
 

@@ -43,7 +43,8 @@ def show(run_id: Run, *, json: Json = False) -> None:
 def accept(run_id: Run, *, yes: Yes = False, json: Json = False) -> None:
     """Take what is there as it is now, after you mended it there. / 在搁置区修正数据后予以认可。
 
-    The next upgrade gives back only what is as it was put away, or as it was accepted.
+    The next upgrade gives back only what is as it was put away, or as it was accepted. /
+    下次升级只放回与存入时或认可时一致的数据。
 
     Example: tool shelf accept 1a2b3c4d5e6f
 

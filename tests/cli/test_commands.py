@@ -120,6 +120,8 @@ def test_help_has_an_example_in_both_languages(call, command):
     assert re.search(rf"示例.*：tool {command}", result.stdout)
     for option in re.findall(r"(?m)^  (?:-\w, )?(--[a-z-]+.*(?:\n {10,}.*)*)", result.stdout):
         assert option.startswith("--help") or HAN.search(option), option
+    for paragraph in result.stdout.partition("\nOptions:")[0].split("\n\n"):
+        assert paragraph.lstrip().startswith(("Usage:", "Example")) or HAN.search(paragraph), paragraph
 
 
 def test_the_list_of_commands_is_in_both_languages(call):
@@ -128,7 +130,9 @@ def test_the_list_of_commands_is_in_both_languages(call):
     assert result.exit_code == 0
     for command in commands():
         assert re.search(rf"(?m)^  {command.split()[0]} ", result.stdout)
-    assert len(HAN.findall(result.stdout)) > 80
+    listed = re.findall(r"(?m)^  \w+ .*(?:\n {4,}.*)*", result.stdout.partition("Commands:\n")[2])
+    assert len(listed) == len({command.split()[0] for command in commands()})
+    assert [one for one in listed if not HAN.search(one)] == []
 
 
 READ_ONLY = ["preflight", "verify", "plan", "status", "adopt", "history", "checks", "backup list", "shelf list",
