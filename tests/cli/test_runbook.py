@@ -59,9 +59,10 @@ def shown(page, section):
 
 
 def alike(line):
-    """Return a line without what differs from night to night: numbers, times, ids, the database, widths of columns."""
+    """Return a line without what differs from night to night: numbers, times, ids, database and user, widths."""
     line = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", line.rpartition("\x1b[2K")[2])
-    line = re.sub(r"\b[0-9a-f]{12}\b", "RUN", re.sub(r"\S+:\d+/\w+", "DATABASE", line))
+    line = re.sub(r"\S+:\d+/\w+( \(\w+\))?", lambda found: "DATABASE (USER)" if found[1] else "DATABASE", line)
+    line = re.sub(r"\b[0-9a-f]{12}\b", "RUN", line)
     line = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d|\d[\d.,]*( [KM]?B\b)?", "#", line)
     return " ".join(line.split())
 
