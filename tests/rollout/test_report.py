@@ -205,8 +205,10 @@ def test_every_command_with_a_page_has_a_title():
 
 def test_an_import_that_failed_shows_no_empty_sections(failed):
     """What it never got to has no heading; each language is sent to its own runbook."""
-    failed.result |= {"tables": {}, "reasons": {}, "accounts_created": 0}
+    failed.result |= {"tables": {}, "reasons": {}, "accounts_created": 0, "preserved": {"tables": 3, "rows": 0}}
     text = page_of(failed).text
+    assert text.startswith("Upgrade failed"), "the title, in words like the heading"
+    assert "content compared" not in text
     assert "数据表" not in text
     assert "Why rows were quarantined" not in text
     assert "Accounts created" in text
