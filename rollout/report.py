@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from rollout import memory, picture
+from rollout import memory
 from rollout.database import engine_for, first_line
 from rollout.errors import PreflightFailed
 from rollout.messages import in_chinese, say
@@ -28,6 +28,7 @@ from rollout.presentation import size
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from rollout.picture import Picture
     from rollout.run import Run
     from rollout.settings import Server, Settings
 
@@ -162,9 +163,18 @@ def render_html(values: dict[str, Any]) -> str:
     page: str = (
         _environment()
         .get_template("report.html")
-        .render(values=values, shown_rows=SHOWN_ROWS, picture=picture.of_run(values))
+        .render(values=values, shown_rows=SHOWN_ROWS, picture=_picture(values))
     )
     return page
+
+
+def _picture(values: dict[str, Any]) -> Picture | None:
+    """Return the picture of the schema for the page of a run that has one."""
+    if values.get("command") != "verify":
+        return None
+    from rollout import picture  # noqa: PLC0415 - Alembic is slow to import, and no other page needs it
+
+    return picture.of_run(values)
 
 
 @cache
