@@ -216,6 +216,27 @@ def test_an_import_that_failed_shows_no_empty_sections(failed):
     assert "处理办法见 docs/runbook.zh-CN.md。" in text
 
 
+def test_tables_within_a_value_are_tables(run):
+    """Who is whom reads as tables, lists as words with commas: no page shows JSON."""
+    run.command = "pagtive plan"
+    run.result = {
+        "identity": {
+            "matched": {"created": 2},
+            "taken_usernames": 1,
+            "colliding": [{"kind": "source_email", "users": ["one", "other"]}],
+            "users": [{"source_id": "one", "matched_by": "created"}, {"source_id": "other", "matched_by": "merged"}],
+        },
+        "source": {"missing": [], "ignored": ["users.a", "users.b"]},
+    }
+    html = report.render_html(report.values_of(run))
+    text = Page(html).text
+    assert "one, other" in text
+    assert "users.a, users.b" in text
+    assert "missing 缺少 none 无" in text
+    assert html.count("<table>") == 2
+    assert "&#34;" not in html[html.index("Details") :]
+
+
 def test_an_import_is_accounted_for(run):
     """Each table of an import has its figures, and a mark that says whether they balance."""
     figures = {
