@@ -193,6 +193,7 @@ def rejects(
     """
     from datamigrations.quarantine import COLUMNS
     from datamigrations.quarantine import rejects as quarantined
+    from datamigrations.told import told
 
     with command("pagtive rejects", as_json=json, rejects=[]) as run:
         settings = load()
@@ -204,9 +205,10 @@ def rejects(
         with output(csv_file, private=True) as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
-            count = 0
+            speak, count = Speaker(chinese=settings.chinese), 0
             for row in rows:
                 count += 1
+                row["message"] = "; ".join(map(speak, told(row["message"])))
                 writer.writerow(
                     format_json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
                     for value in (row[name] for name in COLUMNS)

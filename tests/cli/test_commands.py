@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import subprocess
@@ -414,6 +415,20 @@ def test_rejects_of_a_run_that_is_none(call, migrated, database, tmp_path):
     values = told(call(trial, migrated, SOURCE_DATABASE_URL=url_of(database)))
     assert call(f"pagtive rejects --run {values['run_id']} --csv {file}", migrated).exit_code == 0
     assert file.read_text().startswith("run_id,table_name,source_key,")
+
+
+def test_rejects_for_people(call, migrated, database, tmp_path):
+    """What is wrong with a row stands in the file in the operator's language; the reasons are the same in each."""
+    fill(database, users=5)
+    execute(database, "UPDATE users SET role = 'root' WHERE id = (SELECT min(id::text)::uuid FROM users)")
+    file = tmp_path / "rejects.csv"
+    assert call("pagtive import", migrated, SOURCE_DATABASE_URL=url_of(database)).exit_code == 0
+    for language, said in (("en", "role is none of user, admin"), ("zh", "role 不在允许的取值之内：user, admin")):
+        assert call(f"pagtive rejects --csv {file}", migrated, ROLLOUT_LANGUAGE=language).exit_code == 0
+        rows = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+        [row] = [row for row in rows if row["table_name"] == "users"]
+        assert row["reasons"] == '["unknown_value"]'
+        assert said in row["message"]
 
 
 TO_A_FILE = ["verify --area security --html", "pagtive rejects --csv", "pagtive plan --csv", "report {run} --html"]
