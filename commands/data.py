@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from commands.frame import DryRun, Json, WrongUse, Yes, ask, command, target_of, where
-from rollout.errors import UNTOUCHED, DatabaseUnavailable, RollbackFailed
+from rollout.errors import DatabaseUnavailable
 from rollout.messages import say
 from rollout.output import output
 from rollout.presentation import Speaker
@@ -244,11 +244,11 @@ def undo(
 def _take_back(settings: Settings, run_id: str) -> str:
     """Ask whether an import is to be taken back; raise ``RollbackFailed`` where no run of that id was one."""
     from datamigrations.quarantine import COMMAND
+    from datamigrations.undo import no_import
     from rollout import memory
     from rollout.database import engine_for
 
     with engine_for(settings.target).connect() as connection:
         if memory.readable(connection) and memory.command_of(connection, run_id) != COMMAND:
-            none = say("there is no import {run_id} that was committed", run_id=run_id)
-            raise RollbackFailed(none, hint=say("`tool history` lists the runs."), database=UNTOUCHED)
+            raise no_import(run_id)
     return say("{place}: take back import {run}?", place=where(settings), run=run_id)

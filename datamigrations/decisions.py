@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from datamigrations.mapping import USERS
 from datamigrations.quarantine import SKIPPED, accepted
-from datamigrations.sqltext import UUID_PATTERN, literal
+from datamigrations.sqltext import UUID_PATTERN, as_key, literal
 from rollout.errors import UNTOUCHED, PreflightFailed
 from rollout.messages import say
 from rollout.output import EMPTY_NAME, NAME_A_FILE
@@ -66,8 +66,7 @@ SELECT line, source_id, problem FROM (
 _STAY_SKIPPED = f"""
 INSERT INTO rollout.import_decisions (source_id, action)
 SELECT w.id, 'skip' FROM rollout.import_converted_users AS w
-WHERE w.id IN (SELECT CASE WHEN q.source_key ~ {UUID_PATTERN} THEN lower(q.source_key) ELSE q.source_key END
-               FROM rollout.quarantine AS q
+WHERE w.id IN (SELECT {as_key("q.source_key")} FROM rollout.quarantine AS q
                WHERE q.table_name = {literal(USERS.name)} AND q.resolved_by IS NULL
                  AND {literal(SKIPPED)} = ANY(q.reasons))
   AND w.id NOT IN (SELECT d.source_id FROM rollout.import_decisions AS d)

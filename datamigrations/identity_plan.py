@@ -42,7 +42,7 @@ SELECT coalesce(x.id, s.id::text) AS source_id, x.email, x.username,
        CASE WHEN m.username <> m.base THEN m.base END AS taken_username,
        CASE WHEN w.withheld THEN w.old_role || ' -> ' || w.wanted_role END AS withheld_role,
        array_to_string(r.reasons, ', ') AS reasons,
-       CASE WHEN w.action = 'update' THEN nullif(w.change, '') END AS change
+       CASE WHEN w.action = 'update' THEN w.change END AS change
 FROM rollout.staged_users AS s
 JOIN rollout.import_converted_users AS x ON x.n = s.n
 LEFT JOIN rollout.import_people AS p ON p.n = s.n

@@ -40,9 +40,9 @@ _ROLE = "CASE w.role WHEN 'verified' THEN 'user' ELSE w.role END"
 
 # What somebody who was here before Pagtive becomes.
 _CHANGE = (
-    "CASE WHEN q.map_says IS DISTINCT FROM 'created' THEN concat_ws(', ',"
+    "CASE WHEN q.map_says IS DISTINCT FROM 'created' THEN nullif(concat_ws(', ',"
     " CASE WHEN q.status <> q.old_status THEN q.old_status || ' -> ' || q.status END,"
-    " CASE WHEN q.role <> q.old_role THEN q.old_role || ' -> ' || q.role END) END"
+    " CASE WHEN q.role <> q.old_role THEN q.old_role || ' -> ' || q.role END), '') END"
 )
 
 _VERIFIED = (  # the usual form first: the others cost a call
@@ -180,7 +180,7 @@ def _list_changes(job: Job) -> None:
     rows = job.connection.execute(
         text(
             "SELECT source_id, user_id::text, change, count(*) OVER () AS all_of_them FROM rollout.import_plan_users"
-            " WHERE action = 'update' AND change <> '' ORDER BY source_id LIMIT :listed"
+            " WHERE action = 'update' AND change IS NOT NULL ORDER BY source_id LIMIT :listed"
         ),
         {"listed": _LISTED},
     ).all()

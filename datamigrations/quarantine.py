@@ -258,7 +258,7 @@ def rejects(settings: Settings, run_id: str | None = None, *, everything: bool =
     """
     with engine_for(settings.target).connect() as connection:
         known = memory.exists(connection)
-        if run_id is not None and not (known and connection.execute(_IMPORTS, {"run_id": run_id}).scalar_one()):
+        if run_id is not None and not (known and memory.command_of(connection, run_id) == COMMAND):
             raise PreflightFailed(
                 say("there is no import {run_id}", run_id=run_id), hint=say("`tool history` lists the runs.")
             )
@@ -283,7 +283,6 @@ _OPEN = f"resolved_by IS NULL AND {_HAS_KEY} AND NOT {_SKIPPED}"
 _RIVALS = "'duplicate_key', 'duplicate_page'"
 # What is the same in every way to write a uuid.
 _PLAIN = "lower(regexp_replace({key}, '[^0-9A-Za-z]', '', 'g'))"
-_IMPORTS = text(f"SELECT EXISTS (SELECT FROM rollout.runs WHERE run_id = :run_id AND command = {literal(COMMAND)})")
 _REJECTS = text(
     f"SELECT {', '.join(COLUMNS)} FROM rollout.quarantine"
     " WHERE CASE WHEN CAST(:run_id AS text) IS NULL THEN :everything OR resolved_by IS NULL ELSE run_id = :run_id END"

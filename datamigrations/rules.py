@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datamigrations.mapping import Field, Kind, Table
-from datamigrations.sqltext import BLANKS, UUID_PATTERN, literal
+from datamigrations.sqltext import BLANKS, UUID_PATTERN, as_key, literal
 from rollout.database import quote
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def conversion(field: Field, staged: Staged, zone: str) -> str:
     if field.name in _TRIMMED:
         return f"nullif(btrim({text}, {BLANKS}), '')"
     return {
-        Kind.KEY: f"CASE WHEN {text} ~ {UUID_PATTERN} THEN lower({text}) ELSE {text} END",
+        Kind.KEY: as_key(text),
         Kind.UUID: f"CASE WHEN {text} ~ {UUID_PATTERN} THEN {text}::uuid END",
         Kind.INTEGER: f"CASE WHEN {text} ~ {_INTEGER} AND {text}::bigint {_INT4} THEN {text}::integer END",
         Kind.BOOLEAN: f"CASE WHEN lower(btrim({text})) IN ({TRUE}) THEN true"

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from datamigrations import pipe
 from datamigrations.mapping import DETAILS, PROJECTS, TABLES, USERS
-from datamigrations.sqltext import UUID_PATTERN, literal
+from datamigrations.sqltext import as_key, literal
 from datamigrations.staged import Staged, staged
 from rollout.database import engine_for, identifier, quote, raw_connection
 from rollout.errors import ConfigurationError, PreflightFailed
@@ -147,17 +147,15 @@ class Source:
         oldest = f"SELECT * FROM {users} AS u ORDER BY u.created_at, u.id::text LIMIT {int(self.limit_users)}"
         if table is USERS:
             return f"({oldest})"
-        theirs = f"SELECT {_as_key('o.id')} FROM ({oldest}) AS o"
+        theirs = f"SELECT {as_key('o.id::text')} FROM ({oldest}) AS o"
         if table is DETAILS:
             projects = self.tables[PROJECTS.name].relation
-            owned = f"SELECT {_as_key('p.id')} FROM {projects} AS p WHERE {_as_key('p.user_id')} IN ({theirs})"
-            return f"(SELECT * FROM {relation} AS d WHERE {_as_key('d.project_id')} IN ({owned}))"
-        return f"(SELECT * FROM {relation} AS d WHERE {_as_key('d.' + quote(table.user or ''))} IN ({theirs}))"
-
-
-def _as_key(column: str) -> str:
-    """Return SQL for an id as the import compares it: a uuid in small letters, whatever its type."""
-    return f"CASE WHEN {column}::text ~ {UUID_PATTERN} THEN lower({column}::text) ELSE {column}::text END"
+            owned = (
+                f"SELECT {as_key('p.id::text')} FROM {projects} AS p WHERE {as_key('p.user_id::text')} IN ({theirs})"
+            )
+            return f"(SELECT * FROM {relation} AS d WHERE {as_key('d.project_id::text')} IN ({owned}))"
+        user = f"d.{quote(table.user or '')}::text"
+        return f"(SELECT * FROM {relation} AS d WHERE {as_key(user)} IN ({theirs}))"
 
 
 @contextmanager

@@ -63,8 +63,7 @@ def undo_run(settings: Settings, run: Run, run_id: str, *, discard_edits: bool =
         with memory.recorded(settings, run) as session:
             run.result |= {"undone": run_id, "tables": {}, "edits_discarded": {}}
             with run.step("look"):
-                _check_run(session.own, run_id)
-            tables = _tables(session.own, run_id)
+                tables = _check_run(session.own, run_id)
             locks = dict.fromkeys(sorted(tables), jobs.WRITE)
             with jobs.change(session, run, locks, dry_run=False) as connection:
                 undo = Undo(connection, run_id, tables)
@@ -86,17 +85,22 @@ def undo_run(settings: Settings, run: Run, run_id: str, *, discard_edits: bool =
         write_report(settings, run)
 
 
-def _check_run(own: Connection, run_id: str) -> None:
-    """Check that there is such an import, that it was committed, and that it has not been taken back."""
+def no_import(run_id: str) -> RollbackFailed:
+    """Return the error for a run that was no import, or none that was committed."""
+    return RollbackFailed(
+        say("there is no import {run_id} that was committed", run_id=run_id),
+        hint=say("`tool history` lists the runs."),
+        database=UNTOUCHED,
+    )
+
+
+def _check_run(own: Connection, run_id: str) -> set[str]:
+    """Check that there is such an import, was committed, and is there still; return the tables that it wrote."""
     row = own.execute(text("SELECT command, ok FROM rollout.runs WHERE run_id = :id"), {"id": run_id}).one_or_none()
     # A run that was killed after COMMIT has no outcome, but what it wrote is there.
     tables = _tables(own, run_id)
     if row is None or row.command != COMMAND or not (row.ok or tables):
-        raise RollbackFailed(
-            say("there is no import {run_id} that was committed", run_id=run_id),
-            hint=say("`tool history` lists the runs."),
-            database=UNTOUCHED,
-        )
+        raise no_import(run_id)
     if not tables:
         raise RollbackFailed(
             say("import {run_id} wrote nothing, or was taken back already", run_id=run_id),
@@ -113,6 +117,7 @@ def _check_run(own: Connection, run_id: str) -> None:
             hint=say("After a rollback, `tool migrate` brings it back from the shelf; then undo the import."),
             database=UNTOUCHED,
         )
+    return tables
 
 
 def _tables(own: Connection, run_id: str) -> set[str]:

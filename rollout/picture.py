@@ -62,9 +62,9 @@ class Picture:
 
 
 def of_run(values: dict[str, Any]) -> Picture | None:
-    """Return the picture for a run's values (``report.values_of``); None where it verified no revision known here."""
+    """Return the picture for a verification (``report.values_of``); None where its revision is not known here."""
     revision = values.get("revision")
-    if values.get("command") != "verify" or revision not in {one.id for one in plan.history()}:
+    if revision not in {one.id for one in plan.history()}:
         return None
     version = str((values.get("target") or {}).get("server_version", "")).partition(".")[0]
     known = manifest.at([one.id for one in plan.up_to(revision)], major=int(version) if version.isdigit() else 0)
