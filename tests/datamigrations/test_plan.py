@@ -164,3 +164,30 @@ def test_the_oldest_users_only(settings, source):
     trial = imported(settings, limit_users=2, dry_run=True)
     assert plan.result["identity"] == trial.result["identity"]
     assert plan.result["identity"]["matched"] == {"created": 2}
+
+
+def test_who_gets_another_status_or_role(settings, source, target, tmp_path):
+    """Named in the file and on the screen, before anything is changed; of others the column is empty."""
+    target.lawsker_user(1, email="a@x.com", status="BANNED", role="admin")
+    people = [source.user(1, email="a@x.com", role="user"), source.user(2)]
+    run = planned(settings, tmp_path / "plan.csv")
+    rows = csv.DictReader((tmp_path / "plan.csv").read_text(encoding="utf-8").splitlines())
+    changes = {row["source_id"]: row["change"] for row in rows}
+    assert changes == {people[0]: "BANNED -> ACTIVE, admin -> user", people[1]: ""}
+    shown = "\n".join(lines_of(run, Speaker(chinese=False)))
+    assert "BANNED -> ACTIVE, admin -> user" in shown
+    assert "1 user(s) of the target get another status or role" in shown
+    assert target.one("SELECT status::text FROM users WHERE email = 'a@x.com'") == "BANNED"
+
+
+def test_what_an_import_leaves_as_it_is_is_shown(settings, source, target):
+    """Rows that differ and stay, and logs whose project is not there: the table of counts does not have them."""
+    source.project(1, source.user(1))
+    source.log(1, uid(1), project_id=uid(9, 1))
+    shown = "\n".join(lines_of(imported(settings), Speaker(chinese=False)))
+    assert "1 log(s) name a project that is not there" in shown
+    assert "left as it is" not in shown
+    target.run("UPDATE pagtive_projects SET project_name = 'ours'")
+    source.run("UPDATE projects SET project_name = 'theirs'")
+    shown = "\n".join(lines_of(imported(settings), Speaker(chinese=False)))
+    assert "left as it is: projects (1)" in shown
