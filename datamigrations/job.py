@@ -124,7 +124,8 @@ class Job:
     ``parts``: what of each table has been merged; ``kept``: rows of each table that differ but stay as they are;
     ``mapped``: source users that came into the map; ``plans``: what is to be done with the rows of a table's part, in
     SQL (a table, or a query in brackets; see ``merge.plan``); ``actions``: how many of them are to be inserted,
-    updated, …; ``expected``: what the source says of the rows that were written; ``filled``: see ``has_rows``.
+    updated, …; ``expected``: what the source says of the rows that were written; ``filled``: see ``has_rows``;
+    ``rejected``: tables of which some row does not fit.
     """
 
     connection: Connection
@@ -138,6 +139,7 @@ class Job:
     actions: dict[str, dict[str, int]] = field(default_factory=dict)
     expected: dict[str, Fingerprint] = field(default_factory=dict)
     filled: dict[str, bool] = field(default_factory=dict)
+    rejected: set[str] = field(default_factory=set)
     temporaries: list[str] = field(default_factory=list)
 
     def execute(self, sql: str, **values: Any) -> int:

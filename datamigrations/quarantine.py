@@ -55,29 +55,38 @@ def accepted(table: Table, alias: str = "w") -> str:
     return f"NOT EXISTS (SELECT FROM rollout.import_rejected AS r WHERE {same})"
 
 
+def accepted_so_far(job: Job, table: Table, alias: str = "w") -> str:
+    """Return that condition as it stands now: where no row of the table was rejected, there is nothing to look up."""
+    return accepted(table, alias) if table.name in job.rejected else "true"
+
+
 def reject_by_rules(job: Job, source: SourceTable, tests: Iterable[Rule]) -> int:
-    """Collect the rows for which any rule's predicate holds, with all their reasons; return how many."""
-    table, listed = source.table, list(tests)
+    """Collect rows that are ``unfit`` (``merge.convert``), with all their reasons; return how many."""
+    listed = list(tests)
     codes = ", ".join(f"CASE WHEN {rule.predicate} THEN {literal(rule.code)} END" for rule in listed)
     messages = ", ".join(f"CASE WHEN {rule.predicate} THEN {literal(rule.message)} END" for rule in listed)
-    return job.execute(
-        f"INSERT INTO rollout.import_rejected SELECT {literal(table.name)}, f.n,"
-        " ARRAY(SELECT DISTINCT c FROM unnest(f.codes) AS c WHERE c IS NOT NULL ORDER BY c),"
+    return _collect(
+        job,
+        source.table,
+        "f.n, ARRAY(SELECT DISTINCT c FROM unnest(f.codes) AS c WHERE c IS NOT NULL ORDER BY c),"
         " array_to_string(f.messages, '; ')"
         f" FROM (SELECT s.n, ARRAY[{codes}] AS codes, ARRAY[{messages}] AS messages"
-        f" FROM rollout.{source.staged} AS s JOIN rollout.import_converted_{table.name} AS w ON w.n = s.n"
-        f" WHERE {' OR '.join(f'({rule.predicate})' for rule in listed)}) AS f"
+        f" FROM rollout.{source.staged} AS s JOIN rollout.import_converted_{source.table.name} AS w ON w.n = s.n"
+        " WHERE w.unfit) AS f",
     )
 
 
 def reject(job: Job, table: Table, code: str, message: str, query: str, **values: Any) -> int:
     """Collect the rows whose ``n`` a query yields, for one reason; return how many."""
-    return job.execute(
-        f"INSERT INTO rollout.import_rejected "
-        f"SELECT {literal(table.name)}, q.n, ARRAY[{literal(code)}], {literal(message)}"
-        f" FROM ({query}) AS q",
-        **values,
-    )
+    return _collect(job, table, f"q.n, ARRAY[{literal(code)}], {literal(message)} FROM ({query}) AS q", **values)
+
+
+def _collect(job: Job, table: Table, rows: str, **values: Any) -> int:
+    """Add rows of a table (``n``, reasons and message, as what follows SELECT) to the list; return how many."""
+    found = job.execute(f"INSERT INTO rollout.import_rejected SELECT {literal(table.name)}, {rows}", **values)
+    if found:
+        job.rejected.add(table.name)
+    return found
 
 
 def keep(job: Job, source: SourceTable) -> int:

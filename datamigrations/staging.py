@@ -141,7 +141,7 @@ def _definition(source: SourceTable, storage: str) -> list[str]:
     large = [quote(name) for name, column in source.columns.items() if column.type in _LARGE_TYPES]
     return [
         f"CREATE UNLOGGED TABLE {relation} ({', '.join(columns)}) WITH ({settings})",
-        f"ALTER TABLE {relation} ALTER n SET STATISTICS 10",
+        f"ALTER TABLE {relation} ALTER n SET STATISTICS 1",
         f"ALTER TABLE {relation} " + ", ".join(f"ALTER {name} SET STORAGE {storage}" for name in large),
     ]
 
