@@ -3,7 +3,8 @@
 Four temporary tables a table at most, each with one row a source row and none of the large values: those go from the
 staging table straight to the target.
 
-- ``import_converted_T``: every value that had to be converted, the rows it refers to, and the hashes of large values
+- ``import_converted_T``: every value that had to be converted, the rows it refers to, the hashes of large values, and
+  whether the row fits by itself (``unfit``)
 - ``import_rejected``: what does not fit, and why
 - ``import_plan_T``: conversions of what fits, the times that stand for missing ones, and what is to be done; where the
   target's table had no rows, that is worked out from ``import_converted_T`` where it is needed (``Job.plans``)
