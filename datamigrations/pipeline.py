@@ -65,8 +65,7 @@ class Pipeline:
 
     def _work(self) -> None:
         """Copy parts, one after the other, from a session of the source that has its locks from the beginning."""
-        with self.source.session(self._parts[0].name) as there:
-            self._sessions.append(there)
+        with self.source.session(self._parts[0].name, self._opened) as there:
             while (part := self._next()) is not None:
                 rows = None
                 try:
@@ -94,15 +93,22 @@ class Pipeline:
             self._copying += 1
             return self._to_come.popleft()
 
+    def _opened(self, there: psycopg2.extensions.connection) -> None:
+        """Remember a session, to hang up at the end; at once where that has come."""
+        with self._turn:
+            self._sessions.append(there)
+            if self._stopped:
+                hang_up(there)
+
     def stop(self) -> None:
-        """End what is still being copied, or counted."""
+        """End what is still being copied, counted, or opened."""
         with self._turn:
             self._stopped = True
             self._turn.notify_all()
+            for there in self._sessions:
+                hang_up(there)
         for part in self._parts:
             part.abandon()
-        for there in self._sessions:
-            hang_up(there)
 
     def wait_for_merge(self) -> int:
         """Wait until merging can begin; return how many rows have come.

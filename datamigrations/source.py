@@ -106,8 +106,12 @@ class Source:
         self._snapshot = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
 
     @contextmanager
-    def session(self, table: str) -> Iterator[psycopg2.extensions.connection]:
+    def session(
+        self, table: str, opened: Callable[[psycopg2.extensions.connection], None]
+    ) -> Iterator[psycopg2.extensions.connection]:
         """Yield psycopg2's connection of a new session that sees this snapshot (usable in another thread).
+
+        ``opened`` gets it before anything is asked of the server, so that it can be hung up where no answer comes.
 
         It has the locks that the snapshot has: whoever wants to change a table now waits until both have ended. Without
         them it would wait behind that one, who waits for the snapshot. Raises ``DatabaseUnavailable``, also where the
@@ -115,6 +119,7 @@ class Source:
         """
         with _reading(self.connection.engine) as fresh:
             connection = fresh.execution_options(**_OPTIONS)
+            opened(raw_connection(connection))
             try:
                 connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT {literal(self._snapshot)}")
                 _pin(connection)

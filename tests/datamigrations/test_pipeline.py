@@ -379,6 +379,33 @@ def test_ctrl_c_while_the_source_is_silent(settings, target, target_server):
     assert target.one(LEFT) == 0
 
 
+class SilentAtLocks(Silent):
+    """Falls silent when the second worker asks for its locks; then somebody presses Ctrl-C."""
+
+    locks = 0
+
+    def asked(self, data, seen):
+        """Count who asks for locks."""
+        self.locks += b"LOCK TABLE" in data
+        if self.locks == 3 and not self._silent.is_set():
+            self.fall_silent()
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        return super().asked(data, seen)
+
+
+@pytest.mark.usefixtures("endless")
+def test_ctrl_c_while_a_session_of_a_silent_source_is_opened(settings, target_server):
+    """A session that has no locks yet holds nobody up either."""
+    before = picture(target_server)
+    with closing(SilentAtLocks(settings.source)) as proxy:
+        begin = time.monotonic()
+        run = attempt_import(replace(settings, source=proxy.server))
+        assert proxy.locks == 3
+        assert time.monotonic() - begin < 20
+    assert (run.exit_code, run.database) == (130, "untouched"), run.error
+    assert before.differences(picture(target_server)) == []
+
+
 @pytest.mark.usefixtures("endless")
 def test_a_target_that_refuses_is_heard_at_once(settings, source, target, target_server):
     """Not when the source has sent everything."""
