@@ -105,10 +105,10 @@ class Pipeline:
         with self._turn:
             self._stopped = True
             self._turn.notify_all()
+            for part in self._parts:
+                part.abandon()
             for there in self._sessions:
                 hang_up(there)
-        for part in self._parts:
-            part.abandon()
 
     def wait_for_merge(self) -> int:
         """Wait until merging can begin; return how many rows have come.
