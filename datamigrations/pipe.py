@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 18
 _CHUNKS = 16
 _WAIT_SECONDS = 0.1
+_PART_OF_BUFFER = 4
 
 
 class Abandoned(Exception):
@@ -42,7 +43,7 @@ class Pipe:
     """A file for COPY TO to write and for COPY FROM to read, each in a thread of its own.
 
     An error on one side ends the other. ``rows`` and ``bytes`` count what went in; ``error`` is what ended the writer;
-    ``waited`` how many seconds the reader had nothing to read; ``refused`` tells whether it is of no use to read on.
+    ``waited`` how many seconds the reader had nothing to read.
     """
 
     def __init__(self) -> None:
@@ -52,7 +53,6 @@ class Pipe:
         self.bytes = 0
         self.error: BaseException | None = None
         self.waited = 0.0
-        self.refused: Callable[[], bool] = lambda: False
         self._chunks: queue.Queue[bytes | None] = queue.Queue(_CHUNKS)
         self._buffer: list[bytes] = []
         self._buffered = 0
@@ -84,25 +84,27 @@ class Pipe:
         """Make both sides stop where they are."""
         self._abandoned.set()
 
-    def read(self, size: int = _CHUNK, /) -> bytes:  # noqa: ARG002 - psycopg2 sends whatever it is given
-        """Give the next chunk, nothing at the end; raise where the writer failed, so that COPY FROM fails too."""
+    def read(self, heed: Callable[[], None] = lambda: None) -> bytes:
+        """Give the next chunk, nothing at the end; raise where the writer failed, so that COPY FROM fails too.
+
+        ``heed`` is called now and then while there is none, and may raise.
+        """
         begin = time.monotonic()
         while not self._ended:
-            if self.refused():
-                raise Abandoned
             with suppress(queue.Empty):
                 chunk = self._chunks.get(timeout=_WAIT_SECONDS)
                 self._ended = chunk is None
                 self.waited += time.monotonic() - begin
                 if chunk:
                     return chunk
-            if self._abandoned.is_set() or self.error is not None:
-                raise Abandoned
+            self.go_on()
+            heed()
         return b""
 
-    def readline(self, size: int = 0, /) -> bytes:
-        """Exist for psycopg2's idea of a file; COPY does not call it."""
-        raise NotImplementedError
+    def go_on(self) -> None:
+        """Raise ``Abandoned`` where the writer failed, or nobody wants the rows any more."""
+        if self._abandoned.is_set() or self.error is not None:
+            raise Abandoned
 
     def _pass_on(self, data: bytes) -> None:
         """Pass on a large row in pieces, so that no more of it waits here than of others, and libpq sends it so too."""
@@ -122,6 +124,46 @@ class Pipe:
                 self._chunks.put(chunk, timeout=_WAIT_SECONDS)
                 return
         raise Abandoned
+
+
+class _Outlet:
+    """A pipe as the file that COPY FROM reads: no more at once than the connection takes, so that a refusal is seen.
+
+    In the middle of COPY FROM a server answers to refuse only, and libpq does not tell before all is sent. Where libpq
+    has to wait in sending, it reads the answer itself; so that it never does, this waits in its stead.
+    https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY
+    """
+
+    def __init__(self, pipe: Pipe, end: socket.socket) -> None:
+        """Read ``pipe``, to be sent by ``end``."""
+        self._pipe = pipe
+        self._end = end
+        self._rest = memoryview(b"")
+
+    def read(self, size: int = _CHUNK, /) -> bytes:
+        """Give the next piece, nothing at the end; raise ``Abandoned`` where the server answers, or the pipe ends."""
+        if not self._rest:
+            self._rest = memoryview(self._pipe.read(self._heed))
+        while not self._is_free(_WAIT_SECONDS):
+            self._pipe.go_on()
+        # Linux calls a socket writable when a third of its buffer is free, or more; the buffer grows with its use.
+        size = min(size, self._end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // _PART_OF_BUFFER)
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        return bytes(piece)
+
+    def readline(self, size: int = 0, /) -> bytes:
+        """Exist for psycopg2's idea of a file; COPY does not call it."""
+        raise NotImplementedError
+
+    def _heed(self) -> None:
+        self._is_free(0)
+
+    def _is_free(self, seconds: float) -> bool:
+        """Wait until the connection takes more; raise ``Abandoned`` where the server has answered."""
+        answered, free, _ = select.select([self._end], [self._end], [], seconds)
+        if answered:
+            raise Abandoned
+        return bool(free)
 
 
 @contextmanager
@@ -160,8 +202,13 @@ def hang_up(raw: psycopg2.extensions.connection) -> None:
     psycopg2's ``cancel`` would hold up the whole process where the network is silent: it waits for an answer, with
     Python's lock.
     """
-    with suppress(psycopg2.Error, OSError), socket.socket(fileno=os.dup(raw.fileno())) as end:
+    with suppress(psycopg2.Error, OSError), _socket(raw) as end:
         end.shutdown(socket.SHUT_RDWR)
+
+
+def _socket(raw: psycopg2.extensions.connection) -> socket.socket:
+    """Return the socket of a connection, to be closed for itself."""
+    return socket.socket(fileno=os.dup(raw.fileno()))
 
 
 def copy_out(raw: psycopg2.extensions.connection, query: str, pipe: Pipe) -> None:
@@ -181,10 +228,8 @@ def copy_in(raw: psycopg2.extensions.connection, target: str, pipe: Pipe) -> int
     The table was made in this transaction: once that is committed, its rows are in every snapshot, older ones too.
     https://www.postgresql.org/docs/current/sql-copy.html (FREEZE)
     """
-    # A server answers in the middle of COPY FROM to refuse only, and libpq does not look as long as it can send.
-    pipe.refused = lambda: bool(select.select([raw], [], [], 0)[0])
-    with raw.cursor() as cursor:
-        cursor.copy_expert(f"COPY {target} FROM STDIN (FORMAT binary, FREEZE)", pipe, _CHUNK)
+    with raw.cursor() as cursor, _socket(raw) as end:
+        cursor.copy_expert(f"COPY {target} FROM STDIN (FORMAT binary, FREEZE)", _Outlet(pipe, end), _CHUNK)
         return int(cursor.rowcount)
 
 

@@ -6,14 +6,16 @@ import os
 import signal
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from types import SimpleNamespace
 
+import psycopg2
+import psycopg2.errors
 import pytest
 
 from datamigrations import pipeline, staging
-from datamigrations.pipe import Pipe
+from datamigrations.pipe import Abandoned, Pipe, copy_in
 from datamigrations.source import Source
 from tests.fixtures.databases import url_of
 from tests.fixtures.legacy import LOCKS, WAITING, meanwhile, picture, tool, until
@@ -29,6 +31,11 @@ COPYING = (
     "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'"
     " AND query LIKE 'COPY rollout.staged_project_details%'"
 )
+SLOW = """
+    CREATE TABLE slow AS SELECT ''::text AS t WITH NO DATA;
+    CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(3600); RETURN NEW; END';
+    CREATE TRIGGER wait BEFORE INSERT ON slow FOR EACH ROW EXECUTE FUNCTION wait()
+"""
 PROJECTS, PAGES = 12, 5
 
 
@@ -419,6 +426,40 @@ def test_a_target_that_refuses_is_heard_at_once(settings, source, target, target
     assert (run.exit_code, run.database) == (8, "untouched"), run.error
     assert "project_details could not be staged: canceling statement" in str(run.error)
     assert before.differences(picture(target_server)) == []
+
+
+def test_a_target_that_refuses_while_it_is_sent_to_is_heard(settings, target):
+    """The server has stopped reading before it refuses: where libpq waits to send, it keeps the answer to itself."""
+    pipe = Pipe()
+    writer = threading.Thread(target=_write_on, args=(pipe,), daemon=True)
+    copying = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'COPY slow %' AND wait_event = 'PgSleep'"
+
+    def refuse():
+        pid = until(settings.target, copying)
+        time.sleep(0.5)
+        target.run("SELECT pg_cancel_backend(%s)", pid)
+
+    with closing(psycopg2.connect(**settings.target.parameters)) as here:
+        with here.cursor() as cursor:
+            cursor.execute(SLOW)
+        writer.start()
+        begin = time.monotonic()
+        with meanwhile(refuse), pytest.raises(psycopg2.errors.QueryCanceled):
+            copy_in(here, "slow", pipe)
+        assert time.monotonic() - begin < 20
+    pipe.abandon()
+    writer.join()
+
+
+def _write_on(pipe):
+    """Write rows of COPY's binary format for half a minute, or until nobody wants more."""
+    row = b"\x00\x01" + (1000).to_bytes(4, "big") + b"x" * 1000
+    pipe.write(b"PGCOPY\n\xff\r\n\x00" + bytes(8))
+    until_when = time.monotonic() + 30
+    with suppress(Abandoned):
+        while time.monotonic() < until_when:
+            pipe.write(row)
+        pipe.end(TimeoutError())
 
 
 @pytest.mark.usefixtures("endless")
