@@ -9,6 +9,7 @@ import os
 import queue
 import select
 import socket
+import struct
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -33,6 +34,7 @@ _CHUNK = 1 << 18
 _CHUNKS = 16
 _WAIT_SECONDS = 0.1
 _PART_OF_BUFFER = 4
+_NO_LINGERING = struct.pack("ii", 1, 0)
 
 
 class Abandoned(Exception):
@@ -200,9 +202,11 @@ def hang_up(raw: psycopg2.extensions.connection) -> None:
     """End a connection that another thread waits on; to that it looks as if the server went away.
 
     psycopg2's ``cancel`` would hold up the whole process where the network is silent: it waits for an answer, with
-    Python's lock.
+    Python's lock. Closed without lingering, the connection is reset: else a server that waits to send more waits for
+    minutes, with its snapshot and its locks, where what it had sent is read to the end before.
     """
     with suppress(psycopg2.Error, OSError), _socket(raw) as end:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
         end.shutdown(socket.SHUT_RDWR)
 
 

@@ -15,7 +15,7 @@ import psycopg2.errors
 import pytest
 
 from datamigrations import pipeline, staging
-from datamigrations.pipe import Abandoned, Pipe, copy_in
+from datamigrations.pipe import Abandoned, Pipe, copy_in, hang_up
 from datamigrations.source import Source
 from tests.fixtures.databases import url_of
 from tests.fixtures.legacy import LOCKS, WAITING, meanwhile, picture, tool, until
@@ -449,6 +449,38 @@ def test_a_target_that_refuses_while_it_is_sent_to_is_heard(settings, target):
         assert time.monotonic() - begin < 20
     pipe.abandon()
     writer.join()
+
+
+def test_a_source_hears_that_it_was_hung_up_on(settings):
+    """It was waiting to send: what it sent is read to the end, and then no more, so that it had to wait for long."""
+    going_on = threading.Event()
+    with closing(psycopg2.connect(**settings.source.parameters)) as there, there.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        (pid,) = cursor.fetchone()
+        rows = "SELECT repeat('x', 1000) FROM generate_series(1, 1000000)"
+
+        def read():
+            with pytest.raises(psycopg2.Error):
+                cursor.copy_expert(f"COPY ({rows}) TO STDOUT", _Held(going_on))
+
+        with meanwhile(read):
+            sending = f"SELECT 1 FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'ClientWrite'"
+            assert until(settings.source, sending)
+            time.sleep(0.5)
+            hang_up(there)
+            going_on.set()
+    assert until(settings.source, f"SELECT NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = {pid})", seconds=10)
+
+
+class _Held:
+    """What takes no row before it may."""
+
+    def __init__(self, may):
+        self._may = may
+
+    def write(self, data):
+        """Wait."""
+        assert self._may.wait(20)
 
 
 def _write_on(pipe):
