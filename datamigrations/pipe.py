@@ -34,6 +34,7 @@ _CHUNK = 1 << 18
 _CHUNKS = 16
 _WAIT_SECONDS = 0.1
 _PART_OF_BUFFER = 4
+_LEAST = 1 << 12
 _NO_LINGERING = struct.pack("ii", 1, 0)
 
 
@@ -42,7 +43,7 @@ class Abandoned(Exception):
 
 
 class Pipe:
-    """A file for COPY TO to write and for COPY FROM to read, each in a thread of its own.
+    """A file for COPY TO to write, and what COPY FROM reads (``_Outlet``), each in a thread of its own.
 
     An error on one side ends the other. ``rows`` and ``bytes`` count what went in; ``error`` is what ended the writer;
     ``waited`` how many seconds the reader had nothing to read.
@@ -149,7 +150,8 @@ class _Outlet:
         while not self._is_free(_WAIT_SECONDS):
             self._pipe.go_on()
         # Linux calls a socket writable when a third of its buffer is free, or more; the buffer grows with its use.
-        size = min(size, self._end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // _PART_OF_BUFFER)
+        buffer = self._end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        size = min(size, max(buffer // _PART_OF_BUFFER, _LEAST))
         piece, self._rest = self._rest[:size], self._rest[size:]
         return bytes(piece)
 

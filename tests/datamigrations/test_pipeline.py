@@ -478,7 +478,7 @@ class _Held:
     def __init__(self, may):
         self._may = may
 
-    def write(self, data):
+    def write(self, _data):
         """Wait."""
         assert self._may.wait(20)
 
