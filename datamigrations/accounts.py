@@ -41,10 +41,10 @@ _NEEDED = {
 }  # fmt: skip
 
 # What each user who has no Feishu account yet, but a row of feishu_auths, would get; ``reason``: why it cannot.
-_FEISHU = """
+_FEISHU = f"""
 CREATE TEMPORARY TABLE upgrade_feishu_wanted ON COMMIT DROP AS
 SELECT f.user_id,
-       CASE WHEN btrim(f.open_id) = '' THEN 'no_open_id'
+       CASE WHEN btrim(f.open_id, {BLANKS}) = '' THEN 'no_open_id'
             WHEN EXISTS (SELECT FROM public.user_accounts AS a
                          WHERE a.provider = 'feishu' AND a.provider_account_id = f.open_id AND a.user_id <> f.user_id)
             THEN 'open_id_taken' END AS reason

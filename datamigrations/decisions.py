@@ -27,10 +27,15 @@ if TYPE_CHECKING:
 
     from datamigrations.job import Job
 
+CREATE_TAKEN = "create_taken"
+"""The reason of users whom a person decided to create, and whose address or Feishu id is somebody's account."""
+
 HEADER = ("source_id", "action", "target")
 _UUID = re.compile(UUID_PATTERN.strip("'"))
 _ACTIONS = ("match", "create", "skip")
 _LISTED = 20
+_TOO_MANY = "\0"
+"""Stands for the name of a cell beyond the header's; no file that is read has a NUL."""
 
 _NO_SOURCE_USER = say("no such source user, or one that does not fit")
 _NO_TARGET = say("target is no user")
@@ -62,13 +67,13 @@ SELECT line, source_id, problem FROM (
     LEFT JOIN public.pagtive_user_map AS m ON m.source_id = d.source_id
 ) AS q WHERE problem IS NOT NULL ORDER BY line
 """
-# Whom an earlier file said to skip, and no file since has said anything else of.
-_STAY_SKIPPED = f"""
+# Whom an earlier file said to skip, or to create in vain, and no file since has said anything else of.
+_STAY = f"""
 INSERT INTO rollout.import_decisions (source_id, action)
-SELECT w.id, 'skip' FROM rollout.import_converted_users AS w
+SELECT w.id, :action FROM rollout.import_converted_users AS w
 WHERE w.id IN (SELECT {as_key("q.source_key")} FROM rollout.quarantine AS q
                WHERE q.table_name = {literal(USERS.name)} AND q.resolved_by IS NULL
-                 AND {literal(SKIPPED)} = ANY(q.reasons))
+                 AND CAST(:reason AS text) = ANY(q.reasons))
   AND w.id NOT IN (SELECT d.source_id FROM rollout.import_decisions AS d)
   AND w.id NOT IN (SELECT m.source_id FROM public.pagtive_user_map AS m)
 """
@@ -110,7 +115,7 @@ def read(path: Path) -> tuple[str, list[dict[str, str]]]:
 def _parsed(content: str) -> tuple[list[str], list[dict[str, str]]]:
     """Return a CSV's header, and its rows (with ``line``) without those of empty cells, which spreadsheets leave."""
     delimiter = ";" if ";" in content.split("\n", 1)[0] else ","
-    reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter, restkey="None", strict=True)
+    reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter, restkey=_TOO_MANY, strict=True)
     rows: list[dict[str, str]] = []
     ended = 0
     try:
@@ -120,7 +125,7 @@ def _parsed(content: str) -> tuple[list[str], list[dict[str, str]]]:
             ended = reader.line_num
             cells = {name.strip(): "".join(cell or "").strip() for name, cell in row.items()}
             if any(cells.values()):
-                rows.append({"line": str(ended), **cells})
+                rows.append({**cells, "line": str(ended)})
     except csv.Error:
         refuse([(str(ended + 1), say("a quotation mark that is not closed, or stands where none may be"))])
     return header, rows
@@ -132,7 +137,7 @@ def _of_form(rows: list[dict[str, str]]) -> Iterator[tuple[str, str]]:
     if not rows:
         yield "1", say("no decision")
     for row in rows:
-        if "None" in row:
+        if _TOO_MANY in row:
             yield row["line"], say("too many columns")
         if row["source_id"] in seen or not row["source_id"]:
             yield row["line"], say("source_id is missing or there twice")
@@ -156,8 +161,13 @@ def refuse(problems: list[tuple[str, str]]) -> None:
         )
 
 
+def shown_id(source_id: str) -> list[str]:
+    """Return the id of a source user for a report or a message, in a list; none where it may be an address."""
+    return [] if "@" in source_id else [source_id]
+
+
 def prepare(job: Job) -> None:
-    """Make ``import_decisions``: of this run's file, and of earlier ones who is to be skipped (without a ``line``).
+    """Make ``import_decisions``: of this run's file, and what of earlier ones still stands (without a ``line``).
 
     Raises ``PreflightFailed`` where the file cannot be followed.
     """
@@ -172,15 +182,20 @@ def prepare(job: Job) -> None:
             **{name: [row[name] for row in job.options.decisions] for name in names},
         )
         found = job.connection.execute(text(_PROBLEMS), {"partly": job.options.partly})
-        refuse([(f"{row.line}: {row.source_id}", _FROM_THE_SERVER[row.problem]) for row in found])
+        refuse([(": ".join([str(row.line), *shown_id(row.source_id)]), _FROM_THE_SERVER[row.problem]) for row in found])
         unread = job.scalar(_UNREAD)
         if unread:
             job.run.listener.note(
                 say("{count} decision(s) were not looked at: this run does not read those users", count=unread)
             )
-    skipped = job.execute(_STAY_SKIPPED)
+    skipped = job.execute(_STAY, action="skip", reason=SKIPPED)
     if skipped:
         job.run.listener.note(
             say("{count} user(s) skipped by an earlier decision stay so; --decisions says otherwise", count=skipped)
+        )
+    apart = job.execute(_STAY, action="create", reason=CREATE_TAKEN)
+    if apart:
+        job.run.listener.note(
+            say("{count} user(s) that an earlier decision creates stay apart; --decisions says otherwise", count=apart)
         )
     job.execute("ANALYZE rollout.import_decisions")

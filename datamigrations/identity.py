@@ -203,7 +203,8 @@ def resolve(job: Job) -> None:
     _reject(job, AMBIGUOUS, message, "SELECT n FROM rollout.import_people WHERE matched_by = 'ambiguous'")
     skipped = "SELECT n FROM rollout.import_people WHERE decided = 'skip'"
     _reject(job, quarantine.SKIPPED, "the file of decisions says to skip this user", skipped)
-    _reject(job, "account_taken", "the decided user's address or Feishu id is somebody's account", _CREATE_TAKEN)
+    message = "the decided user's address or Feishu id is somebody's account"
+    _reject(job, decisions.CREATE_TAKEN, message, _CREATE_TAKEN)
     job.temporary("import_newcomers", _NEWCOMERS)
     job.temporary("import_twins", _TWINS)
     while job.execute(_JOIN_TWINS):

@@ -19,6 +19,7 @@ from datamigrations.job import KEEP, SOURCE
 from datamigrations.mapping import DETAILS, Kind
 from datamigrations.rules import Rule
 from rollout.database import quote
+from rollout.fingerprint import TEXT, row_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,14 +114,18 @@ def _later_rows(job: Job, source: SourceTable, key: str, rows: str | None = None
     By content, so that it is the same one in the next run, whatever the source has moved meanwhile.
     """
     table = source.table
-    names = [table.created, table.key[0], *map(rules.hash_column, rules.hashes(source))]
-    order = first + ", ".join(f"w.{quote(name)}" for name in [*names, "n"])
-    rows = rows or f"rollout.import_converted_{table.name} AS w"
-    accepted = f"FROM {rows} WHERE {quarantine.accepted_so_far(job, table)}"
+    large = rules.hashes(source)
+    whole = row_hash([(f"s.{quote(name)}", TEXT) for name in source.columns if name not in large])
+    names = [table.created, table.key[0], *map(rules.hash_column, large)]
+    order = first + ", ".join([*(f"w.{quote(name)}" for name in names), whole, "w.n"])
+    converted = f"rollout.import_converted_{table.name} AS w"
+    staged = f"{converted} JOIN rollout.{source.staged} AS s ON s.n = w.n"
+    accepted = quarantine.accepted_so_far(job, table)
     # Hardly any key is there twice: grouping takes a third of the time that sorting does.
     return (
-        f"SELECT d.n FROM (SELECT w.n, row_number() OVER (PARTITION BY {key} ORDER BY {order}) AS place {accepted}"
-        f" AND ({key}) IN (SELECT {key} {accepted} GROUP BY {key} HAVING count(*) > 1)) AS d WHERE d.place > 1"
+        f"SELECT d.n FROM (SELECT w.n, row_number() OVER (PARTITION BY {key} ORDER BY {order}) AS place"
+        f" FROM {staged} WHERE {accepted} AND ({key}) IN (SELECT {key} FROM {rows or converted} WHERE {accepted}"
+        f" GROUP BY {key} HAVING count(*) > 1)) AS d WHERE d.place > 1"
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from datamigrations import belongings, quarantine, reconcile, usernames
+from datamigrations.decisions import shown_id
 from datamigrations.identity import KNOWN, known_as
 from datamigrations.job import KEEP, SOURCE
 from datamigrations.mapping import USERS
@@ -172,7 +173,9 @@ def _plan(job: Job) -> None:
         {"listed": _LISTED},
     ).all()
     job.run.result["role_escalations_withheld"] = withheld_rows[0].all_of_them if withheld_rows else 0
-    job.run.result["role_escalations"] = [_escalation(row) for row in withheld_rows]
+    job.run.result["role_escalations"] = [
+        _who(row) | {"from": row.old_role, "to": row.wanted_role} for row in withheld_rows
+    ]
 
 
 def _list_changes(job: Job) -> None:
@@ -185,29 +188,31 @@ def _list_changes(job: Job) -> None:
         {"listed": _LISTED},
     ).all()
     job.run.result["users_changed"] = rows[0].all_of_them if rows else 0
-    job.run.result["user_changes"] = [
-        {"source_id": row.source_id, "user_id": row.user_id, "change": row.change} for row in rows
-    ]
+    job.run.result["user_changes"] = [_who(row) | {"change": row.change} for row in rows]
 
 
-def _escalation(row: Any) -> dict[str, str]:
-    """Return one withheld role as the report shows it."""
-    return {"source_id": row.source_id, "user_id": row.user_id, "from": row.old_role, "to": row.wanted_role}
+def _who(row: Any) -> dict[str, str]:
+    """Return a user as the report names one."""
+    return dict(zip(["source_id"], shown_id(row.source_id), strict=False)) | {"user_id": row.user_id}
 
 
 def _choice(job: Job) -> str:
     """Return the rest of the CASE for matched users that differ.
 
     One matched for the first time takes over; one that was imported before does where nobody has changed it since, or
-    where the source is newer than that. What a trigger makes of ``updated_at`` when we write is nobody's change.
+    where the source was changed later than that. What a trigger makes of ``updated_at`` when we write is nobody's
+    change; a change that leaves ``updated_at`` as it was is one.
     """
     if job.options.on_conflict == SOURCE:
         return "ELSE 'update'"
     if job.options.on_conflict == KEEP:
         return "ELSE 'kept'"
+    unchanged = f"q.last = {taken_over('q.old_')}"
     return (
-        "WHEN q.matched_by <> 'map' OR q.updated > q.old_updated THEN 'update'"
-        f" WHEN q.last = {taken_over('q.old_')} AND (q.updated >= q.old_updated OR q.map_says <> 'created'"
+        "WHEN q.matched_by <> 'map' THEN 'update'"
+        f" WHEN q.updated > q.old_updated AND ({unchanged} OR q.last_source IS NULL OR q.updated > q.last_source)"
+        " THEN 'update'"
+        f" WHEN {unchanged} AND (q.updated >= q.old_updated OR q.updated IS NULL OR q.map_says <> 'created'"
         " OR q.last_updated = q.old_updated AND q.updated >= q.last_source) THEN 'update'"
         " ELSE 'kept'"
     )

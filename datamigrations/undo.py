@@ -2,7 +2,7 @@
 
 ``rollout.import_changes`` says what the run wrote, what was there before, and what each row looked like afterwards. A
 row that looks different now was edited since; a row of somebody else's that refers to one that would go would go with
-it. Both are refused, the first one unless told otherwise.
+it; a later run remembers what this one wrote. All are refused, the first one unless told otherwise.
 """
 
 from __future__ import annotations
@@ -32,12 +32,6 @@ if TYPE_CHECKING:
     from rollout.run import Run
     from rollout.settings import Settings
 
-# A row that somebody deleted, and a later import brought again as it was, is that import's.
-_WRITTEN_LATER = """
-EXISTS (SELECT FROM rollout.import_changes AS o WHERE o.table_name = c.table_name AND o.row_key = c.row_key
-        AND o.id > c.id AND o.run_id <> c.run_id)
-"""
-
 _FOREIGN_KEYS = """
 SELECT c.conrelid::regclass::text AS child, n.nspname = 'public' AS ours, k.relname AS name, p.relname AS parent,
        array_agg(a.attname::text ORDER BY o.place) AS columns, array_agg(b.attname::text ORDER BY o.place) AS keys
@@ -56,7 +50,7 @@ ORDER BY 1, c.oid
 def undo_run(settings: Settings, run: Run, run_id: str, *, discard_edits: bool = False) -> None:
     """Take back import run ``run_id``; fills ``run.result["tables"]`` (table → rows ``deleted`` and ``restored``).
 
-    ``discard_edits``: also rows that were edited since, counted in ``run.result["edits_discarded"]`` by table.
+    ``discard_edits``: also rows that people edited since, counted in ``run.result["edits_discarded"]`` by table.
     Raises ``RollbackFailed`` where the run cannot be taken back; then nothing has changed.
     """
     try:
@@ -68,6 +62,7 @@ def undo_run(settings: Settings, run: Run, run_id: str, *, discard_edits: bool =
             with jobs.change(session, run, locks, dry_run=False) as connection:
                 undo = Undo(connection, run_id, tables)
                 with run.step("receipt"):
+                    undo.refuse_later_writes()
                     edited = undo.edited()
                     if edited and not discard_edits:
                         _refuse_edits(edited)
@@ -157,7 +152,7 @@ class Undo:
         return f"c.run_id = {run_id} AND c.table_name = {literal(table)} AND c.action = {literal(action)}"
 
     def edited(self) -> dict[str, int]:
-        """Count the rows of each table that were edited since the run, or written by a later one."""
+        """Count the rows of each table that were edited since the run."""
         counts = {}
         for table in self.tables:
             content = written.CONTENTS.get(table) or reconcile.whole_content(self.connection, table)
@@ -165,10 +160,24 @@ class Undo:
             if table in written.UPDATED:
                 edits["update"] = f"{written.UPDATED[table][0]} <> c.content"
             counts[table] = sum(
-                self._count(f"SELECT count(*) FROM {self._changed(table, action)} AND ({edit} OR {_WRITTEN_LATER})")
+                self._count(f"SELECT count(*) FROM {self._changed(table, action)} AND {edit}")
                 for action, edit in edits.items()
             )
         return {table: rows for table, rows in counts.items() if rows}
+
+    def refuse_later_writes(self) -> None:
+        """Raise ``RollbackFailed`` where a later import has written rows that this one wrote.
+
+        What the later one remembers of them is of this one: to be given back first.
+        """
+        later = self.connection.execute(text(written.LATER), {"run_id": self.run_id, "tables": self.tables})
+        found = {row.table_name: row.rows for row in later}
+        if found:
+            raise RollbackFailed(
+                say("a later import has written to the same rows: {tables}", tables=_listed(found)),
+                hint=say("Take back later imports first; `tool history` lists them."),
+                database=UNTOUCHED,
+            )
 
     def refuse_dependents(self) -> None:
         """Raise ``RollbackFailed`` where rows that are not this run's refer to rows that would go."""
@@ -272,7 +281,7 @@ def _refuse_edits(edited: dict[str, int]) -> NoReturn:
     """Raise ``RollbackFailed`` that names the tables with edited rows."""
     raise RollbackFailed(
         say("rows were edited since the run: {tables}", tables=_listed(edited)),
-        hint=say("Take back later imports first. --discard-edits takes these rows back too, and their edits are lost."),
+        hint=say("--discard-edits takes these rows back too, and their edits are lost."),
         database=UNTOUCHED,
     )
 

@@ -42,6 +42,17 @@ JSON = {table.target: reconcile.json_columns(table) for table in TABLES[1:]}
 TOUCHED = {table.target: table.updated for table in TABLES if table is not USERS and table.updated}
 """The column that our trigger sets where an update leaves it as it was, by table."""
 
+LATER = """
+SELECT c.table_name, count(DISTINCT c.row_key) AS rows FROM rollout.import_changes AS c
+JOIN rollout.import_changes AS o ON o.table_name = c.table_name AND o.row_key = c.row_key
+WHERE c.run_id = :run_id AND o.id > c.id AND o.run_id <> c.run_id AND c.table_name = ANY(:tables)
+GROUP BY c.table_name
+"""
+"""Counts the rows of a run that a later one has written, by table.
+
+Also those that somebody deleted, and a later import brought again as they were: they are that import's.
+"""
+
 
 def key(table: str, alias: str = "t") -> str:
     """Return SQL for a row's key as ``import_changes`` has it."""

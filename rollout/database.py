@@ -103,6 +103,10 @@ def engine_for(server: Server, *, application_name: str = "lawsker-schema") -> E
             # for them.
             parameters |= {**server.parameters, "client_encoding": "UTF8"}
             connection: psycopg2.extensions.connection = psycopg2.connect(**parameters)
+            # A database may ask for backslashes that escape; in our SQL they stand for themselves.
+            if connection.get_parameter_status("standard_conforming_strings") == "off":
+                with connection, connection.cursor() as cursor:
+                    cursor.execute("SET standard_conforming_strings = on")
         except psycopg2.Error as error:
             raise _unavailable(server, str(error)) from None
         return connection

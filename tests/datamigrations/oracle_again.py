@@ -66,7 +66,8 @@ def plain(text):
 class Target:
     """A target as it is: users (id → email, status, role, version, updated_at), accounts, names, the map, the rows.
 
-    ``last``: rows as an import left them; ``seen``: what users were given; ``open``: quarantine.
+    ``last``: rows as an import left them; ``seen``: what users were given, and how old the source's was; ``open``:
+    quarantine.
     """
 
     users: dict
@@ -145,7 +146,7 @@ class Again(Oracle):
             ("skipped_by_decision", [one for one in fit if one.decided == "skip" and one.says is None]),
         ):
             self.reject_people(fit, wrong, reason)
-        self.reject_people(fit, [one for one in fit if self.taken(one, fit)], "account_taken")
+        self.reject_people(fit, [one for one in fit if self.taken(one, fit)], "create_taken")
         for group in self.groups([one for one in fit if not one.rule]):
             self.settle(group, fit)
         self.people = [one for one in fit if one.rule]
@@ -155,7 +156,7 @@ class Again(Oracle):
     def recognise(self, person):
         """Try the map, the decision and the rules on one person."""
         known = self.target.mapped.get(person.key)
-        action, target = self.decisions.get(person.key, (None, None))
+        action, target = self.decisions.get(person.key, (None if known else self.stays(person), None))
         person.decided = action
         if known:
             (person.user, person.says), person.rule = known, "map"
@@ -163,6 +164,12 @@ class Again(Oracle):
             person.rule, person.user = "decision", target
         elif action is None:
             self.find(person)
+
+    def stays(self, person):
+        """Return what an earlier file decided that has not come about, and stands."""
+        reasons = {one for table, key, found in self.target.open if table == "users" and canonical(key) == person.key
+                   for one in found}  # fmt: skip
+        return "skip" if "skipped_by_decision" in reasons else "create" if "create_taken" in reasons else None
 
     def check_decisions(self, fit):
         """Raise ``ValueError`` where the decisions cannot be followed."""
@@ -249,12 +256,13 @@ class Again(Oracle):
         if self.on_conflict != "newer":
             return "update" if self.on_conflict == "source" else "kept"
         theirs = moment(person.row["updated_at"]) or moment(person.row["created_at"])
-        if person.rule != "map" or (theirs and theirs > updated):
+        if person.rule != "map":
             return "update"
-        same_time = theirs is not None and theirs >= updated
-        return (
-            "update" if self.target.seen.get(person.user) == old and (same_time or person.says != "created") else "kept"
-        )
+        given, age = self.target.seen.get(person.user, (None, None))
+        if theirs and theirs > updated and (given == old or age is None or theirs > age):
+            return "update"
+        same_time = theirs is None or theirs >= updated
+        return "update" if given == old and (same_time or person.says != "created") else "kept"
 
     # What becomes of the other rows
 

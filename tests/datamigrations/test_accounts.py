@@ -125,7 +125,7 @@ def test_what_somebody_else_has_is_skipped(settings, bare):
     by_id, by_mail = bare.lawsker_user(2), bare.lawsker_user(3, email="taken@x.com")
     blank, good = bare.lawsker_user(4), bare.lawsker_user(5, email="good@x.com")
     feishu(bare, by_id, "ou_taken")
-    feishu(bare, blank, " ")
+    feishu(bare, blank, " \t")
     run = upgraded(settings)
     assert run.result["skipped"] == [
         {"user_id": by_id, "reason": "open_id_taken"},

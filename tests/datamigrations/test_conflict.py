@@ -275,6 +275,35 @@ def test_an_edit_that_left_the_time_as_it_was(settings, source, target):
     assert taken(target, person)[0] == "PENDING"
 
 
+def test_an_edit_after_a_newer_source_was_imported(settings, source, target):
+    """Edited here without a new updated_at: what was imported before does not win once more, what comes later does."""
+    target.run(QUIET)
+    matched = target.lawsker_user(1, email="a@example.com")
+    people = [source.user(1, email="a@example.com"), source.user(2)]
+    imported(settings)
+    source.run("UPDATE users SET status = 0, updated_at = '2024-06-01' WHERE id = %s", people[1])
+    imported(settings)
+    target.run("UPDATE users SET status = 'BANNED'")
+    assert imported(settings).result["kept"] == {"users": 2}
+    assert [taken(target, user)[0] for user in (matched, people[1])] == ["BANNED", "BANNED"]
+    source.run("UPDATE users SET status = 0, updated_at = '2024-06-02'")
+    assert figures(imported(settings), "users") == {"read": 2, "updated": 2}
+
+
+@pytest.mark.parametrize("trigger", ["DISABLE", "ENABLE"])
+def test_users_without_times(settings, source, target, trigger):
+    """The source's changes come over as long as nobody has edited the user here."""
+    target.run(f"ALTER TABLE users {trigger} TRIGGER USER")
+    people = [source.user(number, created_at=None, updated_at=None) for number in range(2)]
+    imported(settings)
+    source.run("UPDATE users SET status = 2")
+    target.run("UPDATE users SET status = 'PENDING' WHERE id = %s", people[1])
+    run = imported(settings)
+    assert figures(run, "users") == {"read": 2, "updated": 1, "unchanged": 1}
+    assert run.result["kept"] == {"users": 1}
+    assert [taken(target, user)[0] for user in people] == ["BANNED", "PENDING"]
+
+
 @pytest.mark.variant
 def test_times_of_a_session_in_another_zone(settings, source, target, shared):
     """What was recorded of a row does not depend on the session's settings: an unedited row is known again."""

@@ -133,6 +133,29 @@ def test_to_skip_somebody_who_does_not_fit(settings, source):
     assert figures(run, "users") == {"read": 2, "inserted": 1, "quarantined": 1}
 
 
+def test_who_could_not_be_created_stays_apart(settings, source, target):
+    """A decision stands until another is made: the next import, or a retry, does not take them for somebody else."""
+    target.run("ALTER TABLE users DISABLE TRIGGER USER")
+    user = target.lawsker_user(1, email="a@x.com")
+    target.account(user, "email", "a@x.com")
+    person = source.user(1, email="A@x.com", status=2)
+    imported(settings, decisions=rows((person, "create", "")))
+    for options in ({}, {"retry_rejects": True}):
+        assert figures(imported(settings, **options), "users") == {"read": 1, "quarantined": 1}
+    assert target.rejected() == {f"users {person}": ["create_taken"]}
+    assert target.one("SELECT status::text FROM users WHERE id = %s", user) == "ACTIVE"
+    target.run("DELETE FROM user_accounts")
+    assert figures(imported(settings), "users") == {"read": 1, "inserted": 1}
+    assert target.matched() == {person: "created"}
+
+
+def test_columns_with_names_of_ours(tmp_path):
+    """Whatever a further column is called, it is a remark."""
+    path = tmp_path / "d.csv"
+    path.write_text("line,None,source_id,action,target\n7,x,a,skip,\n", "utf-8")
+    assert read(path)[1] == [{"line": "2", "source_id": "a", "action": "skip", "target": ""}]
+
+
 def test_further_columns_are_remarks(tmp_path):
     """They are not read, nor kept; a column of ours that is missing, or there twice, is named."""
     path = tmp_path / "d.csv"

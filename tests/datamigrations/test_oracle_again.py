@@ -267,7 +267,8 @@ class World:
         for one in oracle.people:
             if one.rule != "merged" and (one.says is None or one.action == "update"):
                 user = after.mapped[one.key][0]
-                self.seen[user] = after.users[user][1:4]
+                age = moment(one.row["updated_at"]) or moment(one.row["created_at"])
+                self.seen[user] = after.users[user][1:4], age
         self.runs.append(run)
 
     @staticmethod

@@ -14,7 +14,7 @@ from rollout.errors import RolloutError
 from rollout.memory import runs
 from rollout.presentation import Speaker
 from rollout.run import Run
-from tests.fixtures.pagtive import imported, uid
+from tests.fixtures.pagtive import attempt_import, imported, uid
 from tests.fixtures.upgraded import connected
 
 
@@ -117,6 +117,19 @@ def test_an_address_that_serves_as_an_id(settings, source):
     assert run.result["identity"]["matched"] == {"created": 1, "merged": 1}
     assert "secret" not in json.dumps(run.as_json(), default=str)
     assert not any("secret" in line for line in lines_of(run, Speaker(chinese=False)))
+
+
+@pytest.mark.parametrize("source_server", ["text"], indirect=True)
+def test_an_address_as_the_id_of_somebody_who_changes(settings, source, target):
+    """A withheld role and another status are told without it; so is a decision that cannot be followed."""
+    target.lawsker_user(1, email="a@x.com")
+    source.user(1, id="secret@x.com", email="a@x.com", role="admin", status=2)
+    decided = {"line": "2", "source_id": "secret2@x.com", "action": "skip", "target": ""}
+    runs = [planned(settings), attempt_import(settings, decisions=[decided]), imported(settings)]
+    assert [run.exit_code for run in runs] == [0, 6, 0]
+    assert [len(runs[2].result[name]) for name in ("role_escalations", "user_changes")] == [1, 1]
+    assert "by line: 2: no such source user" in str(runs[1].error)
+    assert not any("secret" in json.dumps(run.as_json(), default=str) for run in runs)
 
 
 @pytest.mark.parametrize("source_server", ["text"], indirect=True)

@@ -244,6 +244,38 @@ def test_the_first_of_two_pages_of_one_number_stays(settings, source, target):
     assert keys == [(f"{one}/01",), (f"{two}/+1",), (f"{two}/01",)]
 
 
+def test_a_target_where_backslashes_escape(settings, source, target):
+    """Patterns mean what they say there too: a time, a uuid, an address that is text is read."""
+    source.run("ALTER TABLE users ALTER created_at TYPE text")
+    source.user(1, created_at="2024-01-01T10:00:00Z", email=r"a\b@x.com")
+    target.run(f"ALTER DATABASE {settings.target.database} SET standard_conforming_strings = off")
+    assert figures(imported(settings), "users") == {"read": 1, "inserted": 1}
+    assert imported(settings).database == "untouched"
+
+
+@pytest.mark.parametrize("source_server", ["text"], indirect=True)
+def test_the_same_of_two_stays_wherever_the_source_moves_it(settings, source, target):
+    """They differ in json, a time, a text, the way the key is written only; or they are users of one id."""
+    source.run("ALTER TABLE users DROP CONSTRAINT users_pkey CASCADE")
+    differing = [{"images": '["b"]'}, {"updated_at": "2024-05-02"}, {"versionId": uid(7)}, {}]
+    for number in range(6):  # of so many, chance would have chosen another one somewhere
+        project = source.project(number, source.user(number, status=1))
+        source.user(number, status=0)
+        for page, values in enumerate(differing):
+            source.page(project, f"{page}", updated_at="2024-03-02")
+            source.page(project, f"0{page}", **{"updated_at": "2024-03-02", **values})
+    first = imported(settings)
+    assert first.result["reasons"] == {"duplicate_key": 6, "duplicate_page": 24}
+    before = target.contents()
+    source.run("UPDATE project_details SET html = html WHERE page_id NOT LIKE '0%%'")
+    source.run("UPDATE users SET status = status WHERE status::text = '1'")
+    again = imported(settings)
+    assert (again.database, again.result["reasons"]) == ("untouched", first.result["reasons"])
+    assert target.contents() == before
+    moved = "SELECT source_key, count(*) FROM rollout.quarantine WHERE table_name = 'project_details' GROUP BY 1"
+    assert [count for _, count in target.run(moved)] == [2] * 24
+
+
 def test_a_bad_first_page_does_not_displace_a_good_second(settings, source, target):
     """Only rows that fit count as the first."""
     source.run("ALTER TABLE project_details ALTER images TYPE json")

@@ -45,6 +45,21 @@ def quiet(target):
     return target
 
 
+def test_what_a_later_import_wrote_is_its_own(settings, source, quiet):
+    """It remembers what the earlier one had written: that is refused even where edits are to be lost."""
+    user = quiet.lawsker_user(1, email="a@x.com")
+    source.project(1, source.user(1, email="a@x.com", status=2))
+    first = imported(settings)
+    source.run("UPDATE users SET status = 0, updated_at = '2024-05-01'")
+    second = imported(settings)
+    for options in ({}, {"discard_edits": True}):
+        message = refused(attempt(settings, first.run_id, **options))
+        assert message == "a later import has written to the same rows: users (1)"
+    undone(settings, second.run_id)
+    undone(settings, first.run_id)
+    assert quiet.one("SELECT status::text FROM users WHERE id = %s", user) == "ACTIVE"
+
+
 @pytest.mark.variant
 def test_an_import_of_sample_data(settings, source_server, target_server, quiet):
     """Users, what belongs to them, projects, pages, logs, codes, map and tenant: all is as it was, to the byte."""
