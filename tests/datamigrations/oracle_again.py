@@ -66,8 +66,8 @@ def plain(text):
 class Target:
     """A target as it is: users (id → email, status, role, version, updated_at), accounts, names, the map, the rows.
 
-    ``last``: rows as an import left them; ``seen``: what users were given, and how old the source's was; ``open``:
-    quarantine.
+    ``last``: rows as an import left them; ``seen``: what users were given, the source's time and the user's then;
+    ``open``: quarantine.
     """
 
     users: dict
@@ -177,6 +177,8 @@ class Again(Oracle):
         targets = Counter(target for action, target in self.decisions.values() if action == "match")
         for key, (action, target) in self.decisions.items():
             known = self.target.mapped.get(key)
+            if key in self.there - keys and action == "skip":
+                continue
             if key not in keys or (action == "match" and (target not in self.users or targets[target] > 1)):
                 raise ValueError(key)
             if known and (action != "match" or known[0] != target):
@@ -258,10 +260,10 @@ class Again(Oracle):
         theirs = moment(person.row["updated_at"]) or moment(person.row["created_at"])
         if person.rule != "map":
             return "update"
-        given, age = self.target.seen.get(person.user, (None, None))
+        given, age, then = self.target.seen.get(person.user, (None, None, None))
         if theirs and theirs > updated and (given == old or age is None or theirs > age):
             return "update"
-        same_time = theirs is None or theirs >= updated
+        same_time = theirs is None or theirs >= updated or (then == updated and age is not None and theirs >= age)
         return "update" if given == old and (same_time or person.says != "created") else "kept"
 
     # What becomes of the other rows

@@ -244,6 +244,24 @@ CODE = st.fixed_dictionaries(
         "created_at": TIMES,
     }
 )
+
+
+def untied(content):
+    """Leave one of the rows of one key that are as old: which of them stays is a matter of hashes."""
+    return {
+        table: list({(*_key(table, row), row[CREATED.get(table, "created_at")]): row for row in rows}.values())
+        for table, rows in content.items()
+    }
+
+
+def _key(table, row):
+    """Return what tells a row from others of its table."""
+    if table == "project_details":
+        return canonical(row["project_id"]), (row["page_id"] or "").strip(" +0")
+    return (canonical(row["id"]),)
+
+
+CREATED = {"llmlog": "request_timestamp"}
 SOURCE = st.fixed_dictionaries(
     {
         "users": st.lists(USER, max_size=8),
@@ -252,7 +270,7 @@ SOURCE = st.fixed_dictionaries(
         "llmlog": st.lists(LOG, max_size=5),
         "invitation_codes": st.lists(CODE, max_size=4),
     }
-)
+).map(untied)
 
 
 def without_keys(rows):

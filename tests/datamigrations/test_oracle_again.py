@@ -10,7 +10,7 @@ from datamigrations.undo import undo_run
 from rollout.run import Run
 from tests.datamigrations.oracle import canonical, moment
 from tests.datamigrations.oracle_again import NOW, TABLES, USER, Again, Target, column, key_of
-from tests.datamigrations.test_oracle import BOUNDED, SOURCES, as_text, few, prepare, without_keys
+from tests.datamigrations.test_oracle import BOUNDED, SOURCES, as_text, few, prepare, untied, without_keys
 from tests.fixtures.pagtive import TARGETS, attempt_import, imported, rows_of, uid
 
 LATER = few(None, "2024-01-01 00:00:00", "2024-01-02 00:00:00", "2024-01-03 00:00:00", "2024-01-02 00:00:00.000001")
@@ -82,7 +82,7 @@ SOURCE = st.fixed_dictionaries(
         "llmlog": st.lists(LOG, max_size=4),
         "invitation_codes": st.lists(CODE, max_size=4),
     }
-)
+).map(untied)
 EDITS = st.fixed_dictionaries(
     {
         table: st.none() | st.tuples(st.integers(0, 3), LATER.filter(bool))
@@ -268,7 +268,7 @@ class World:
             if one.rule != "merged" and (one.says is None or one.action == "update"):
                 user = after.mapped[one.key][0]
                 age = moment(one.row["updated_at"]) or moment(one.row["created_at"])
-                self.seen[user] = after.users[user][1:4], age
+                self.seen[user] = after.users[user][1:4], age, after.users[user][4]
         self.runs.append(run)
 
     @staticmethod
