@@ -70,7 +70,7 @@ SELECT line, source_id, problem FROM (
 # Whom an earlier file said to skip, or to create in vain, and no file since has said anything else of.
 _STAY = f"""
 INSERT INTO rollout.import_decisions (source_id, action)
-SELECT w.id, :action FROM rollout.import_converted_users AS w
+SELECT DISTINCT w.id, :action FROM rollout.import_converted_users AS w
 WHERE w.id IN (SELECT {as_key("q.source_key")} FROM rollout.quarantine AS q
                WHERE q.table_name = {literal(USERS.name)} AND q.resolved_by IS NULL
                  AND CAST(:reason AS text) = ANY(q.reasons))

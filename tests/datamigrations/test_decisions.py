@@ -133,6 +133,17 @@ def test_to_skip_somebody_who_does_not_fit(settings, source):
     assert figures(run, "users") == {"read": 2, "inserted": 1, "quarantined": 1}
 
 
+@pytest.mark.parametrize("action", ["skip", "create"])
+def test_a_decision_on_an_id_that_is_there_twice_stands(settings, source, target, action):
+    """The user is one, whose second row does not count."""
+    source.run("ALTER TABLE users DROP CONSTRAINT users_pkey CASCADE")
+    target.account(target.lawsker_user(1), "email", "a@x.com")
+    person = source.user(1, email="a@x.com")
+    imported(settings, decisions=rows((person, action, "")))
+    source.user(1, email="a@x.com", status=9)
+    assert figures(imported(settings), "users") == {"read": 2, "quarantined": 2}
+
+
 def test_who_could_not_be_created_stays_apart(settings, source, target):
     """A decision stands until another is made: the next import, or a retry, does not take them for somebody else."""
     target.run("ALTER TABLE users DISABLE TRIGGER USER")
