@@ -10,7 +10,7 @@ import csv
 import hashlib
 import io
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
@@ -161,9 +161,14 @@ def refuse(problems: list[tuple[str, str]]) -> None:
         )
 
 
-def shown_id(source_id: str) -> list[str]:
-    """Return the id of a source user for a report or a message, in a list; none where it may be an address."""
-    return [] if "@" in source_id else [source_id]
+def is_personal(source_id: str) -> bool:
+    """Tell whether the id of a source user may be an e-mail address: those are in no report and no message."""
+    return "@" in source_id
+
+
+def _where(row: Any) -> str:
+    """Return the line, and the id, that a problem is about."""
+    return str(row.line) if is_personal(row.source_id) else f"{row.line}: {row.source_id}"
 
 
 def prepare(job: Job) -> None:
@@ -182,7 +187,7 @@ def prepare(job: Job) -> None:
             **{name: [row[name] for row in job.options.decisions] for name in names},
         )
         found = job.connection.execute(text(_PROBLEMS), {"partly": job.options.partly})
-        refuse([(": ".join([str(row.line), *shown_id(row.source_id)]), _FROM_THE_SERVER[row.problem]) for row in found])
+        refuse([(_where(row), _FROM_THE_SERVER[row.problem]) for row in found])
         unread = job.scalar(_UNREAD)
         if unread:
             job.run.listener.note(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from datamigrations import belongings, quarantine, reconcile, usernames
-from datamigrations.decisions import shown_id
+from datamigrations.decisions import is_personal
 from datamigrations.identity import KNOWN, known_as
 from datamigrations.job import KEEP, SOURCE
 from datamigrations.mapping import USERS
@@ -193,7 +193,7 @@ def _list_changes(job: Job) -> None:
 
 def _who(row: Any) -> dict[str, str]:
     """Return a user as the report names one."""
-    return dict(zip(["source_id"], shown_id(row.source_id), strict=False)) | {"user_id": row.user_id}
+    return ({} if is_personal(row.source_id) else {"source_id": row.source_id}) | {"user_id": row.user_id}
 
 
 def _choice(job: Job) -> str:

@@ -142,6 +142,13 @@ def _unavailable(server: Server, reason: str) -> DatabaseUnavailable:
             say("no secure connection to {where}: {reason}", where=where, reason=last),
             hint=say("Check sslmode and sslrootcert in {key}, and the server's certificate.", key=key),
         )
+    if re.search(r"too many (clients|connections)|connection slots", reason):
+        return DatabaseUnavailable(
+            say("{where} takes no more sessions: {reason}", where=where, reason=last),
+            hint=say(
+                "End sessions that nobody needs, or raise CONNECTION LIMIT or max_connections; a run needs a few."
+            ),
+        )
     return DatabaseUnavailable(
         say("no connection to {where}: {reason}", where=where, reason=last),
         hint=say("Check host and port in {key}, and that the server runs and accepts connections.", key=key),

@@ -97,6 +97,15 @@ def test_the_url_is_no_url(command, tmp_path, url, error):
     assert (values["exit_code"], values["database"]) == (3, "untouched")
 
 
+def test_no_more_sessions(command, legacy, tmp_path, limited_role):
+    """The role has as many as it may have: the hint is about that, not about the address."""
+    role, password = limited_role
+    execute(legacy, f"ALTER ROLE {role} CONNECTION LIMIT 0")
+    result = command(as_role(legacy, limited_role), "migrate")
+    error, hint = f'takes no more sessions: .*too many connections for role "{role}"', "CONNECTION LIMIT"
+    assert_one_line_each(result, tmp_path, {password}, code=4, error=error, hint=hint)
+
+
 @pytest.fixture
 def refused(command, tmp_path, limited_role):
     """Return what sees that migrate refuses a database with exit code 6, and that nothing in it changes."""
