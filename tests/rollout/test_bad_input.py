@@ -101,7 +101,10 @@ def test_no_more_sessions(command, legacy, tmp_path, limited_role):
     """The role has as many as it may have: the hint is about that, not about the address."""
     role, password = limited_role
     execute(legacy, f"ALTER ROLE {role} CONNECTION LIMIT 0")
-    result = command(as_role(legacy, limited_role), "migrate")
+    try:
+        result = command(as_role(legacy, limited_role), "migrate")
+    finally:
+        execute(legacy, f"ALTER ROLE {role} CONNECTION LIMIT -1")
     error, hint = f'takes no more sessions: .*too many connections for role "{role}"', "CONNECTION LIMIT"
     assert_one_line_each(result, tmp_path, {password}, code=4, error=error, hint=hint)
 
