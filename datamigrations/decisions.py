@@ -161,9 +161,9 @@ def refuse(problems: list[tuple[str, str]]) -> None:
         )
 
 
-def is_personal(source_id: str) -> bool:
-    """Tell whether the id of a source user may be an e-mail address: those are in no report and no message."""
-    return "@" in source_id
+def is_personal(told: str) -> bool:
+    """Tell whether what is told of a user, an id for one, may be an e-mail address: in no report and no message."""
+    return "@" in told
 
 
 def _where(row: Any) -> str:

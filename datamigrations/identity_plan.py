@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from datamigrations.addresses import key
+from datamigrations.decisions import is_personal
 from rollout.output import output
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def collect(job: Job, file: Path | None) -> None:
         "taken_usernames": taken,
         "collisions": collisions,
         "colliding": [
-            {"kind": one.kind, "users": [who for who in one.users if "@" not in who][:LISTED]} for one in colliding
+            {"kind": one.kind, "users": [who for who in one.users if not is_personal(who)][:LISTED]} for one in colliding
         ],
         "users": listed,
     }
@@ -143,5 +144,5 @@ def _without_addresses(row: dict[str, Any]) -> dict[str, Any]:
     ``username_taken`` says that the username is somebody's, without telling it.
     """
     shown = {name: value for name, value in row.items() if name not in _PERSONAL and value is not None}
-    told = {name: value for name, value in shown.items() if "@" not in value}
+    told = {name: value for name, value in shown.items() if not is_personal(value)}
     return told | ({"username_taken": True} if row["taken_username"] is not None else {})

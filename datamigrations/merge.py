@@ -77,7 +77,7 @@ def _reject_taken(job: Job, source: SourceTable, name: str) -> None:
     """Reject rows whose unique value another row has; of several of this source, one that the target has keeps it."""
     table, column = source.table, quote(name)
     value = rules.value(table.field(name), source)
-    rows = f"rollout.import_converted_{table.name} AS w JOIN rollout.{source.staged} AS s ON s.n = w.n"
+    rows = _with_staged(source)
     there = f"EXISTS (SELECT FROM public.{table.target} AS t WHERE t.id = w.id AND t.{column} = {value})"
     message = f"another row has the same {name}"
     later = _later_rows(job, source, value, rows, f"({there}) DESC, ")
@@ -118,15 +118,19 @@ def _later_rows(job: Job, source: SourceTable, key: str, rows: str | None = None
     whole = row_hash([(f"s.{quote(name)}", TEXT) for name in source.columns if name not in large])
     names = [table.created, table.key[0], *map(rules.hash_column, large)]
     order = first + ", ".join([*(f"w.{quote(name)}" for name in names), whole, "w.n"])
-    converted = f"rollout.import_converted_{table.name} AS w"
-    staged = f"{converted} JOIN rollout.{source.staged} AS s ON s.n = w.n"
+    rows = rows or f"rollout.import_converted_{table.name} AS w"
     accepted = quarantine.accepted_so_far(job, table)
     # Hardly any key is there twice: grouping takes a third of the time that sorting does.
     return (
         f"SELECT d.n FROM (SELECT w.n, row_number() OVER (PARTITION BY {key} ORDER BY {order}) AS place"
-        f" FROM {staged} WHERE {accepted} AND ({key}) IN (SELECT {key} FROM {rows or converted} WHERE {accepted}"
+        f" FROM {_with_staged(source)} WHERE {accepted} AND ({key}) IN (SELECT {key} FROM {rows} WHERE {accepted}"
         f" GROUP BY {key} HAVING count(*) > 1)) AS d WHERE d.place > 1"
     )
+
+
+def _with_staged(source: SourceTable) -> str:
+    """Return FROM for the converted rows of a table or part (``w``), each with what was staged of it (``s``)."""
+    return f"rollout.import_converted_{source.table.name} AS w JOIN rollout.{source.staged} AS s ON s.n = w.n"
 
 
 def plan(job: Job, source: SourceTable) -> None:

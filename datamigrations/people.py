@@ -207,13 +207,11 @@ def _choice(job: Job) -> str:
         return "ELSE 'update'"
     if job.options.on_conflict == KEEP:
         return "ELSE 'kept'"
-    unchanged = f"q.last = {taken_over('q.old_')}"
     return (
         "WHEN q.matched_by <> 'map' THEN 'update'"
-        f" WHEN q.updated > q.old_updated AND ({unchanged} OR q.last_source IS NULL OR q.updated > q.last_source)"
-        " THEN 'update'"
-        f" WHEN {unchanged} AND (q.updated >= q.old_updated OR q.updated IS NULL OR q.map_says <> 'created'"
-        " OR q.last_updated = q.old_updated AND q.updated >= q.last_source) THEN 'update'"
+        " WHEN q.updated > q.old_updated AND (q.last_source IS NULL OR q.updated > q.last_source) THEN 'update'"
+        f" WHEN q.last = {taken_over('q.old_')} AND (q.updated >= q.old_updated OR q.updated IS NULL"
+        " OR q.map_says <> 'created' OR q.last_updated = q.old_updated AND q.updated >= q.last_source) THEN 'update'"
         " ELSE 'kept'"
     )
 
