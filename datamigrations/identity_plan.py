@@ -116,7 +116,8 @@ def collect(job: Job, file: Path | None) -> None:
         "taken_usernames": taken,
         "collisions": collisions,
         "colliding": [
-            {"kind": one.kind, "users": [who for who in one.users if not is_personal(who)][:LISTED]} for one in colliding
+            {"kind": one.kind, "users": [who for who in one.users if not is_personal(who)][:LISTED]}
+            for one in colliding
         ],
         "users": listed,
     }
